@@ -1,0 +1,106 @@
+"""Credentials and where a specification wants them. The only module that turns a secret into a header."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from isocenter.core.errors import MissingCredentials
+
+if TYPE_CHECKING:
+    from isocenter.core.contract import Contract
+    from isocenter.core.operation import Operation
+
+HIDDEN = "•••"
+
+
+class Credentials:
+    """The secrets of one API by credential name (`token`, `api_key`, …). They never show in `repr`.
+
+    Names are the `x-credential` of a security scheme, or the scheme's own name in specifications without it. HTTP basic
+    expects `user:password`.
+    """
+
+    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+        self._values = {name: value for name, value in (values or {}).items() if value}
+
+    def __repr__(self) -> str:
+        return f"Credentials({', '.join(sorted(self._values)) or 'none'})"
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def get(self, name: str) -> str | None:
+        """The secret, or None."""
+        return self._values.get(name)
+
+    def keep(self, name: str, value: str) -> None:
+        """Use `value` from now on, for as long as this process runs."""
+        self._values[name] = value
+
+    def hide(self, text: str) -> str:
+        """`text` with every secret of at least 6 characters replaced."""
+        for value in self._values.values():
+            if len(value) >= 6 and value in text:
+                text = text.replace(value, HIDDEN)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """What goes into one request. Kept out of `repr` as a whole."""
+
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    query: dict[str, str] = field(default_factory=dict, repr=False)
+    cookies: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def credential_name(contract: Contract, scheme: str) -> str:
+    """The configuration key of a security scheme."""
+    return str(contract.security_schemes.get(scheme, {}).get("x-credential") or scheme)
+
+
+def authorize(operation: Operation, credentials: Credentials) -> Authorization:
+    """Credentials for the first security alternative that can be met, nothing where the operation asks for nothing.
+
+    Raises MissingCredentials naming what to configure.
+    """
+    contract = operation.contract
+    if not operation.security:
+        return Authorization()
+    for alternative in operation.security:
+        if all(credential_name(contract, scheme) in credentials for scheme in alternative):
+            result = Authorization()
+            for scheme in alternative:
+                value = credentials.get(credential_name(contract, scheme)) or ""
+                _add(result, contract.security_schemes.get(scheme, {}), value)
+            return result
+    api = "".join(char if char.isalnum() else "_" for char in contract.name.upper())
+    wanted = [
+        " and ".join(f"ISOCENTER_{api}_{credential_name(contract, scheme).upper()}" for scheme in alternative)
+        for alternative in operation.security
+    ]
+    raise MissingCredentials(
+        f"{operation.id} needs credentials, nothing was sent. Set {', or '.join(wanted)}, or [{contract.name}] in the configuration file."
+    )
+
+
+def _add(result: Authorization, scheme: Mapping[str, Any], value: str) -> None:
+    kind = scheme.get("type")
+    if kind == "apiKey":
+        name = str(scheme.get("name"))
+        place = {"query": result.query, "cookie": result.cookies}.get(str(scheme.get("in")), result.headers)
+        place[name] = str(scheme.get("x-value-prefix", "")) + value
+    elif kind == "http" and str(scheme.get("scheme", "")).lower() == "basic":
+        result.headers["Authorization"] = "Basic " + base64.b64encode(value.encode()).decode()
+    else:  # bearer, oauth2, openIdConnect: the token is obtained elsewhere
+        result.headers["Authorization"] = f"Bearer {value}"
+
+
+def with_query(url: str, query: Mapping[str, str]) -> str:
+    """The URL with more query parameters."""
+    pairs = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query.items())
+    return url + ("&" if "?" in url else "?") + pairs if pairs else url

@@ -1,0 +1,428 @@
+"""The only module that sends: one loop for every call of every API, with checks on both sides of it."""
+
+from __future__ import annotations
+
+import email.utils
+import logging
+import random
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from isocenter import __version__
+from isocenter.core.auth import Credentials, authorize, with_query
+from isocenter.core.contract import Contract
+from isocenter.core.errors import ContractViolation, InvalidRequest, StatusError, TransportError
+from isocenter.core.findings import Finding
+from isocenter.core.http import never_sent, open_transport
+from isocenter.core.operation import Answer, Content, Operation, WireRequest, is_json
+from isocenter.core.result import Result
+from isocenter.core.transfer import collect_bytes, save
+from isocenter.core.wire import StreamBody
+
+T = TypeVar("T")
+Mode = Literal["strict", "report", "off"]
+Progress = Callable[[int, int | None], Awaitable[None]]
+
+log = logging.getLogger("isocenter.calls")
+drift_log = logging.getLogger("isocenter.drift")
+
+SAFE_TO_REPEAT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+BUSY = frozenset({429, 502, 503, 504})
+LARGE = 2 << 20  # bytes of JSON from which judging moves to a thread, to keep the loop fair
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """How strictly each direction is held to the contract; `operations` overrides by operation id: `(request, response)`.
+
+    `strict` raises, `report` goes on and hands the findings over with the data, `off` does not look.
+    """
+
+    request: Mode = "strict"
+    response: Mode = "strict"
+    operations: Mapping[str, tuple[Mode | None, Mode | None]] = field(default_factory=dict)
+
+    def of(self, operation: str) -> tuple[Mode, Mode]:
+        """`(request mode, response mode)` of one operation."""
+        request, response = self.operations.get(operation, (None, None))
+        return request or self.request, response or self.response
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one call: seconds to connect, between two pieces, and in all; tries; bytes of a parsed and of a saved answer."""
+
+    connect_seconds: float = 10
+    read_seconds: float = 300
+    total_seconds: float = 24 * 3600
+    tries: int = 3
+    longest_pause_seconds: float = 30
+    body_bytes: int = 512 << 20
+    memory_bytes: int = 64 << 20
+    file_bytes: int = 64 << 30
+
+
+class ApiClient:
+    """Calls the operations of one contract.
+
+    Use as an async context manager, or call `aclose()`. A given `transport` (tests, sharing between APIs) is not closed.
+    `roots` limits which folders file arguments may come from. `pause` waits between tries; tests replace it.
+    """
+
+    def __init__(
+        self,
+        contract: Contract,
+        *,
+        base_url: str = "",
+        credentials: Credentials | Mapping[str, str] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        checks: Checks = Checks(),
+        limits: Limits = Limits(),
+        roots: tuple[Path, ...] = (),
+        user_agent: str = f"isocenter/{__version__}",
+        pause: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self.contract = contract
+        self.base_url = (base_url or contract.base_url).rstrip("/")
+        self.credentials = credentials if isinstance(credentials, Credentials) else Credentials(credentials)
+        self.checks = checks
+        self.limits = limits
+        self.roots = roots
+        self.user_agent = user_agent
+        self._transport = transport
+        self._owns_transport = transport is None
+        self._pause = pause
+
+    async def __aenter__(self) -> ApiClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections this client opened itself."""
+        if self._owns_transport and self._transport:
+            await self._transport.aclose()
+            self._transport = None
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    async def call(
+        self,
+        operation: Operation | str,
+        arguments: Mapping[str, Any],
+        *,
+        save_to: Path | None = None,
+        progress: Progress | None = None,
+        build: Callable[[Any], T] | None = None,
+    ) -> Result[T]:
+        """Check, send, check, return.
+
+        A binary answer goes to `save_to` (a folder, or the file itself) and is described by `result.file`; without `save_to` it is
+        `result.data` as bytes. Raises InvalidRequest and MissingCredentials before anything is sent, TransportError, StorageError,
+        StatusError and ContractViolation after.
+        """
+        operation = self.contract.operations[operation] if isinstance(operation, str) else operation
+        arguments = self.completed(operation, operation.plain(arguments))
+        request_mode, response_mode = self.checks.of(operation.id)
+        findings = operation.check(arguments, self.roots) if request_mode != "off" else []
+        if findings and request_mode == "strict":
+            raise InvalidRequest(operation, findings)
+        request = self._authorized(operation, operation.request(self.base_url, arguments, self.roots))
+        started = time.monotonic()
+        with _Deadline(self.limits.total_seconds):
+            result = await self._tries(operation, request, response_mode, save_to, progress)
+        result.seconds = time.monotonic() - started
+        result.build = build
+        result.findings = (*findings, *result.findings)
+        return self._verdict(operation, result, response_mode)
+
+    def completed(self, operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments with configured credentials in place of secrets the caller left out (user name, password, refresh token)."""
+        for argument in operation.arguments.values():
+            if argument.credential and argument.name not in arguments and argument.credential in self.credentials:
+                arguments[argument.name] = self.credentials.get(argument.credential)
+        return arguments
+
+    def _authorized(self, operation: Operation, request: WireRequest) -> WireRequest:
+        authorization = authorize(operation, self.credentials)
+        headers = {"User-Agent": self.user_agent, **request.headers, **authorization.headers}
+        if authorization.cookies:
+            cookies = [f"{name}={value}" for name, value in authorization.cookies.items()]
+            headers["Cookie"] = "; ".join(([headers["Cookie"]] if "Cookie" in headers else []) + cookies)
+        headers["Accept-Encoding"] = "identity" if operation.has_binary_answer else "gzip, deflate"
+        if isinstance(request.body, StreamBody):
+            headers["Content-Length"] = str(request.body.length)
+        return replace(request, url=with_query(request.url, authorization.query), headers=headers)
+
+    def _verdict(self, operation: Operation, result: Result[T], mode: Mode) -> Result[T]:
+        for finding in result.drift:
+            drift_log.warning("%s.%s: drift at %s: %s", self.contract.name, operation.id, finding.spec, finding.kind)
+        answer = operation.answer(result.status)
+        if not 200 <= result.status < 300 and not (answer and answer.success):
+            raise StatusError(self.credentials.hide(_status_message(operation, result, answer)), result)
+        if result.breaking and mode == "strict":
+            lines = "\n".join(f"- {finding.sentence()}" for finding in result.breaking)
+            raise ContractViolation(
+                f"{operation.id}: the answer ({result.status}) breaks the specification.\n{lines}", result
+            )
+        return result
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+
+    async def _tries(
+        self, operation: Operation, request: WireRequest, mode: Mode, save_to: Path | None, progress: Progress | None
+    ) -> Result[Any]:
+        hops = 0
+        for attempt in range(1, self.limits.tries + 1):
+            last = attempt == self.limits.tries
+            try:
+                while True:
+                    async with self._sent(request) as response:
+                        log.debug("%s.%s %s", self.contract.name, operation.id, response.status_code)
+                        if target := self._same_origin_redirect(request, response, operation):
+                            hops += 1
+                            if hops > 3:
+                                raise TransportError(f"{operation.id}: redirected more than 3 times.", retryable=False)
+                            request = replace(request, url=target)
+                            continue
+                        if response.status_code in BUSY and not last and request.method in SAFE_TO_REPEAT:
+                            wait = _retry_after(response.headers.get("retry-after", ""))
+                            if wait is None or wait <= self.limits.longest_pause_seconds:
+                                break
+                        return await self._received(operation, request, response, mode, save_to, progress)
+            except httpx.TransportError as error:
+                if last or not (never_sent(error) or request.method in SAFE_TO_REPEAT):
+                    raise TransportError(_transport_message(operation, error, request)) from error
+                wait = None
+            await self._pause(
+                wait
+                if wait is not None
+                else min(self.limits.longest_pause_seconds, 0.2 * 2**attempt) * (0.5 + random.random() / 2)
+            )
+        raise AssertionError("the last try returns or raises")
+
+    @asynccontextmanager
+    async def _sent(self, request: WireRequest) -> AsyncIterator[httpx.Response]:
+        if self._transport is None:
+            self._transport = open_transport()
+        timeout = {
+            "connect": self.limits.connect_seconds,
+            "read": self.limits.read_seconds,
+            "write": self.limits.read_seconds,
+            "pool": None,
+        }
+        content = (
+            request.body if request.body is not None else b"" if request.method in ("POST", "PUT", "PATCH") else None
+        )
+        message = httpx.Request(
+            request.method, request.url, headers=request.headers, content=content, extensions={"timeout": timeout}
+        )
+        response = await self._transport.handle_async_request(message)
+        response.request = message
+        try:
+            yield response
+        finally:
+            with anyio.CancelScope(shield=True):
+                await response.aclose()
+
+    def _same_origin_redirect(self, request: WireRequest, response: httpx.Response, operation: Operation) -> str | None:
+        """Where to go on, for a read redirected within its own origin; credentials never travel to another one."""
+        if response.status_code not in (301, 302, 303, 307, 308) or operation.answer(response.status_code) is not None:
+            return None
+        location: str = response.headers.get("location", "")
+        target: str = urljoin(request.url, location)
+        if not location or request.method not in ("GET", "HEAD") or urlsplit(target)[:2] != urlsplit(request.url)[:2]:
+            return None
+        return target
+
+    async def _received(
+        self,
+        operation: Operation,
+        request: WireRequest,
+        response: httpx.Response,
+        mode: Mode,
+        save_to: Path | None,
+        progress: Progress | None,
+    ) -> Result[Any]:
+        status = response.status_code
+        media_type = response.headers.get("content-type", "")
+        answer = operation.answer(status)
+        content = answer.content(media_type) if answer else None
+        if answer and content and content.binary and (answer.success or 200 <= status < 300):
+            result = await self._file(operation, response, answer, content, mode, save_to, progress)
+        else:
+            body = await collect_bytes(_decoded(response), self.limits.body_bytes, operation.id)
+            if len(body) > LARGE and is_json(media_type.partition(";")[0]):
+                result = await anyio.to_thread.run_sync(
+                    lambda: operation.read(status, media_type, body, checked=mode != "off")
+                )
+            else:
+                result = operation.read(status, media_type, body, checked=mode != "off")
+        result.headers = {
+            name: value
+            for name, value in response.headers.items()
+            if name in ("retry-after", "content-disposition", "location", "etag", "x-total-count", "link")
+        }
+        return result
+
+    async def _file(
+        self,
+        operation: Operation,
+        response: httpx.Response,
+        answer: Answer,
+        content: Content,
+        mode: Mode,
+        save_to: Path | None,
+        progress: Progress | None,
+    ) -> Result[Any]:
+        total = (
+            int(response.headers["content-length"]) if response.headers.get("content-length", "").isdigit() else None
+        )
+        if save_to is None:
+            data = await collect_bytes(_decoded(response), self.limits.memory_bytes, operation.id)
+            findings = operation.check_bytes(content, data[:132], len(data), answer) if mode != "off" else []
+            return Result(operation, response.status_code, content.binary, data, tuple(findings))
+        findings = []
+
+        def accept(head: bytes, size: int, path: Path) -> bool:
+            findings.extend(operation.check_bytes(content, head, size, answer) if mode != "off" else [])
+            if not findings and mode != "off" and content.binary == "application/zip" and not _whole_zip(path):
+                findings.append(
+                    Finding(
+                        "",
+                        "body",
+                        f"{self.contract.file}#{answer.spec}",
+                        "a whole ZIP archive",
+                        "one that was cut short",
+                        "Download it again.",
+                        "magic",
+                    )
+                )
+            return not findings or mode == "report"
+
+        async with aclosing(_decoded(response)) as pieces:
+            file = await save(
+                pieces,
+                save_to,
+                _file_name(response, operation, content),
+                content.binary,
+                self.limits.file_bytes,
+                total,
+                progress,
+                accept,
+            )
+        return Result(operation, response.status_code, content.binary, None, tuple(findings), file)
+
+
+class _Deadline:
+    """One total budget per call; running out of it is a transport failure like any other."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._scope = anyio.fail_after(seconds)
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        try:
+            return self._scope.__exit__(*error)
+        except TimeoutError as late:
+            raise TransportError(f"No complete answer within {self._seconds:g} seconds.") from late
+
+
+async def _decoded(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    async for piece in response.aiter_bytes():
+        yield piece
+
+
+def _whole_zip(path: Path) -> bool:
+    import zipfile
+
+    return zipfile.is_zipfile(path)
+
+
+def _file_name(response: httpx.Response, operation: Operation, content: Content) -> str:
+    """A safe name for the answer: the service's suggestion without folders and odd characters, or the operation's id."""
+    from isocenter.core.files import EXTENSIONS
+
+    suggested = re.search(r'filename="?([^";]+)', response.headers.get("content-disposition", ""))
+    name = re.split(r"[/\\]", suggested.group(1))[-1] if suggested else ""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:120]
+    return name or operation.id + EXTENSIONS.get(content.binary, ".bin")
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds a Retry-After header asks for, in either of its forms; None when it says nothing usable."""
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, moment.timestamp() - time.time())
+
+
+def _transport_message(operation: Operation, error: httpx.TransportError, request: WireRequest) -> str:
+    parts = urlsplit(request.url)
+    what = {
+        "ConnectError": "cannot be reached",
+        "ConnectTimeout": "closed the connection or cannot be reached",
+        "ReadTimeout": "did not answer in time",
+    }.get(type(error).__name__, "broke off the answer")
+    sent = (
+        "Nothing was sent."
+        if never_sent(error)
+        else "The request may have been carried out."
+        if request.method not in SAFE_TO_REPEAT
+        else ""
+    )
+    return f"{operation.id}: {parts.scheme}://{parts.netloc} {what} ({type(error).__name__}). {sent}".rstrip()
+
+
+def _status_message(operation: Operation, result: Result[Any], answer: Answer | None) -> str:
+    """Status, what the specification says of it, and what the service itself says, cut short."""
+    try:
+        phrase = httpx.codes(result.status).name.replace("_", " ").lower()
+    except ValueError:
+        phrase = "unknown status"
+    said = _spoken(result.data)
+    meaning = (
+        f" {answer.description.strip().splitlines()[0]}"
+        if answer and answer.description
+        else " This status is not in the specification."
+    )
+    location = (result.headers or {}).get("location")
+    redirect = (
+        f" It redirects to {urlsplit(location).netloc or 'another path'}, which is not followed."
+        if location and 300 <= result.status < 400
+        else ""
+    )
+    return f"{operation.id}: {result.status} {phrase}.{meaning}{redirect}" + (
+        f' The service says: "{said}"' if said else ""
+    )
+
+
+def _spoken(data: Any) -> str:
+    if isinstance(data, dict):
+        for key in ("error", "message", "detail", "title", "reason"):
+            if isinstance(data.get(key), str):
+                return _spoken(data[key])
+        return _spoken(str(data)) if data else ""
+    text = data if isinstance(data, str) else "" if data is None else str(data)
+    if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):
+        title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+        text = title.group(1) if title else "an HTML page"
+    text = " ".join(text.split())
+    return text if len(text) <= 300 else text[:300] + "…"

@@ -1,0 +1,113 @@
+"""Bytes from the wire to memory or disk: bounded, hashed while they arrive, visible under their name only when whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import anyio.to_thread
+
+from isocenter.core.errors import StorageError, TransportError
+from isocenter.core.result import SavedFile
+
+BATCH = 1 << 20  # bytes gathered before a write leaves the event loop
+
+
+async def collect_bytes(pieces: AsyncIterator[bytes], limit: int, what: str) -> bytes:
+    """The whole body. Raises TransportError when it is longer than `limit` bytes."""
+    parts: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise TransportError(
+                f"{what}: the answer is larger than {limit >> 20} MiB. Narrow the request.", retryable=False
+            )
+        parts.append(piece)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def save(
+    pieces: AsyncIterator[bytes],
+    target: Path,
+    name: str,
+    media_type: str,
+    limit: int,
+    total: int | None,
+    progress: Callable[[int, int | None], Awaitable[None]] | None,
+    accept: Callable[[bytes, int, Path], bool],
+) -> SavedFile:
+    """Stream a body to disk.
+
+    `target` is a folder (the file gets `name`, with a number if that is taken) or, when it has a suffix and is no folder, the file itself. The bytes go to a
+    hidden `.part` file first; `accept(first bytes, size, path)` decides whether it may appear under its name. Raises StorageError and TransportError; no
+    partial file is left behind, whatever happens.
+    """
+    folder = target if target.is_dir() or not target.suffix else target.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary_name = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
+    except OSError as error:
+        raise StorageError(f"Cannot write to the download folder: {error.strerror}.") from error
+    temporary = Path(temporary_name)
+    digest, size, head = hashlib.sha256(), 0, b""
+    batch = bytearray()
+
+    def write(chunk: bytes) -> None:
+        digest.update(chunk)
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(handle, view) :]
+
+    try:
+        try:
+            async for piece in pieces:
+                if len(head) < 132:
+                    head = (head + piece)[:132]
+                size += len(piece)
+                if size > limit:
+                    raise TransportError(
+                        f"The answer is larger than {limit >> 30} GiB, the most that may be saved.", retryable=False
+                    )
+                batch += piece
+                if len(batch) >= BATCH:
+                    await anyio.to_thread.run_sync(write, bytes(batch))
+                    batch.clear()
+                    if progress:
+                        await progress(size, total)
+            await anyio.to_thread.run_sync(write, bytes(batch))
+            await anyio.to_thread.run_sync(os.fsync, handle)
+        finally:
+            os.close(handle)
+        if progress:
+            await progress(size, total or size)
+        if not accept(head, size, temporary):
+            temporary.unlink()
+            return SavedFile(Path(), size, digest.hexdigest(), media_type)
+        path = _publish(temporary, target if folder != target else folder / name, replace=folder != target)
+    except OSError as error:
+        raise StorageError(f"The answer could not be saved: {error.strerror}.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return SavedFile(path, size, digest.hexdigest(), media_type)
+
+
+def _publish(temporary: Path, path: Path, *, replace: bool) -> Path:
+    """Give a finished file its name in one step: the asked-for name exactly, or a free one beside files already there."""
+    if replace:
+        return temporary.replace(path)
+    for number in range(1, 10_000):
+        candidate = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        try:
+            os.link(temporary, candidate)  # fails when the name exists, also when two downloads finish at once
+        except FileExistsError:
+            continue
+        except OSError:  # file systems without hard links
+            if candidate.exists():
+                continue
+            return temporary.replace(candidate)
+        return candidate
+    raise FileExistsError(17, "too many files of this name")
