@@ -94,7 +94,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "listCases",
-            {"filter": filter, "sort": sort, "limit": limit, "page": page,  },
+            {"filter": filter, "sort": sort, "limit": limit, "page": page},
             _LIST_CASES,
         )
 
@@ -122,7 +122,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "createCase",
-            {"projectId": project_id, "series": series, "tags": tags,  },
+            {"projectId": project_id, "series": series, "tags": tags},
             _CREATE_CASE,
         )
 
@@ -151,7 +151,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "listCasesOfMyList",
-            {"myListId": my_list_id, "filter": filter, "sort": sort, "limit": limit, "page": page,  },
+            {"myListId": my_list_id, "filter": filter, "sort": sort, "limit": limit, "page": page},
             _LIST_CASES_OF_MY_LIST,
         )
 
@@ -176,7 +176,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "updateTags",
-            {"operation": operation, "tags": tags, "caseIds": case_ids,  },
+            {"operation": operation, "tags": tags, "caseIds": case_ids},
             _UPDATE_TAGS,
         )
 
@@ -212,7 +212,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "exportMhd",
-            {"caseIds": case_ids, "labelPackType": label_pack_type, "mhdLineEnding": mhd_line_ending, "compressionFormat": compression_format,  },
+            {"caseIds": case_ids, "labelPackType": label_pack_type, "mhdLineEnding": mhd_line_ending, "compressionFormat": compression_format},
             _EXPORT_MHD,
         )
 
@@ -232,7 +232,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "getCase",
-            {"caseId": case_id,  },
+            {"caseId": case_id},
             _GET_CASE,
         )
 
@@ -256,7 +256,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "deleteCase",
-            {"caseId": case_id, "force": force,  },
+            {"caseId": case_id, "force": force},
             _DELETE_CASE,
         )
 
@@ -293,7 +293,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "createRevision",
-            {"caseId": case_id, "description": description, "attributes": attributes, "status": status, "series": series,  },
+            {"caseId": case_id, "description": description, "attributes": attributes, "status": status, "series": series},
             _CREATE_REVISION,
         )
 
@@ -314,7 +314,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "replaceTags",
-            {"caseId": case_id, "body": body,  },
+            {"caseId": case_id, "body": body},
             _REPLACE_TAGS,
         )
 
@@ -331,7 +331,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "login",
-            {"body": body,  },
+            {"body": body},
             _LOGIN,
         )
 
@@ -346,7 +346,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "logout",
-            { },
+            {},
             _LOGOUT,
         )
 
@@ -361,7 +361,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "listTokens",
-            { },
+            {},
             _LIST_TOKENS,
         )
 
@@ -380,7 +380,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "createToken",
-            {"description": description,  },
+            {"description": description},
             _CREATE_TOKEN,
         )
 
@@ -399,7 +399,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "deleteToken",
-            {"tokenId": token_id,  },
+            {"tokenId": token_id},
             _DELETE_TOKEN,
         )
 
@@ -413,7 +413,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "getLoginInfo",
-            { },
+            {},
             _GET_LOGIN_INFO,
         )
 
@@ -429,7 +429,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "getFullLoginInfo",
-            { },
+            {},
             _GET_FULL_LOGIN_INFO,
         )
 
@@ -443,7 +443,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "getStatus",
-            { },
+            {},
             _GET_STATUS,
         )
 
@@ -469,7 +469,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "listSeries",
-            {"filter": filter, "sort": sort, "limit": limit, "page": page,  },
+            {"filter": filter, "sort": sort, "limit": limit, "page": page},
             _LIST_SERIES,
         )
 
@@ -497,7 +497,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "listSeriesOfMyList",
-            {"myListId": my_list_id, "filter": filter, "sort": sort, "limit": limit, "page": page,  },
+            {"myListId": my_list_id, "filter": filter, "sort": sort, "limit": limit, "page": page},
             _LIST_SERIES_OF_MY_LIST,
         )
 
@@ -516,7 +516,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "getSeries",
-            {"seriesUid": series_uid,  },
+            {"seriesUid": series_uid},
             _GET_SERIES,
         )
 
@@ -535,7 +535,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "deleteSeries",
-            {"seriesUid": series_uid,  },
+            {"seriesUid": series_uid},
             _DELETE_SERIES,
         )
 
@@ -558,7 +558,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "getSeriesOrientation",
-            {"seriesUid": series_uid, "start": start, "end": end,  },
+            {"seriesUid": series_uid, "start": start, "end": end},
             _GET_SERIES_ORIENTATION,
         )
 
@@ -580,7 +580,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "uploadSeries",
-            {"domain": domain, "files": files,  },
+            {"domain": domain, "files": files},
             _UPLOAD_SERIES,
         )
 
@@ -601,7 +601,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "uploadSingleInstance",
-            {"domain": domain, "files": files,  },
+            {"domain": domain, "files": files},
             _UPLOAD_SINGLE_INSTANCE,
         )
 
@@ -616,7 +616,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "listMyLists",
-            { },
+            {},
             _LIST_MY_LISTS,
         )
 
@@ -638,7 +638,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "createMyList",
-            {"name": name, "resourceType": resource_type, "public": public,  },
+            {"name": name, "resourceType": resource_type, "public": public},
             _CREATE_MY_LIST,
         )
 
@@ -656,7 +656,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "getMyList",
-            {"myListId": my_list_id,  },
+            {"myListId": my_list_id},
             _GET_MY_LIST,
         )
 
@@ -674,7 +674,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "deleteMyList",
-            {"myListId": my_list_id,  },
+            {"myListId": my_list_id},
             _DELETE_MY_LIST,
         )
 
@@ -699,7 +699,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "updateMyList",
-            {"myListId": my_list_id, "name": name, "public": public, "editors": editors,  },
+            {"myListId": my_list_id, "name": name, "public": public, "editors": editors},
             _UPDATE_MY_LIST,
         )
 
@@ -724,7 +724,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "changeMyListItems",
-            {"myListId": my_list_id, "operation": operation, "resourceIds": resource_ids,  },
+            {"myListId": my_list_id, "operation": operation, "resourceIds": resource_ids},
             _CHANGE_MY_LIST_ITEMS,
         )
 
@@ -751,7 +751,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "listTasks",
-            {"filter": filter, "sort": sort, "limit": limit, "page": page,  },
+            {"filter": filter, "sort": sort, "limit": limit, "page": page},
             _LIST_TASKS,
         )
 
@@ -771,7 +771,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "getTask",
-            {"taskId": task_id,  },
+            {"taskId": task_id},
             _GET_TASK,
         )
 
@@ -792,7 +792,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "dismissTask",
-            {"taskId": task_id, "dismissed": dismissed,  },
+            {"taskId": task_id, "dismissed": dismissed},
             _DISMISS_TASK,
         )
 
@@ -812,7 +812,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "downloadTask",
-            {"taskId": task_id,  },
+            {"taskId": task_id},
             _DOWNLOAD_TASK,
             save_to=save_to,
             progress=progress,
@@ -836,7 +836,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "getBlob",
-            {"sha1": sha1,  },
+            {"sha1": sha1},
             _GET_BLOB,
             save_to=save_to,
             progress=progress,
@@ -863,7 +863,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "putBlob",
-            {"sha1": sha1, "body": body,  },
+            {"sha1": sha1, "body": body},
             _PUT_BLOB,
         )
 
@@ -882,7 +882,7 @@ class CircusClient(AsyncApi):
         """
         return await self._call(
             "getProject",
-            {"projectId": project_id,  },
+            {"projectId": project_id},
             _GET_PROJECT,
         )
 
@@ -922,7 +922,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "listCases",
-            {"filter": filter, "sort": sort, "limit": limit, "page": page,  },
+            {"filter": filter, "sort": sort, "limit": limit, "page": page},
             _LIST_CASES,
         )
 
@@ -950,7 +950,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "createCase",
-            {"projectId": project_id, "series": series, "tags": tags,  },
+            {"projectId": project_id, "series": series, "tags": tags},
             _CREATE_CASE,
         )
 
@@ -979,7 +979,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "listCasesOfMyList",
-            {"myListId": my_list_id, "filter": filter, "sort": sort, "limit": limit, "page": page,  },
+            {"myListId": my_list_id, "filter": filter, "sort": sort, "limit": limit, "page": page},
             _LIST_CASES_OF_MY_LIST,
         )
 
@@ -1004,7 +1004,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "updateTags",
-            {"operation": operation, "tags": tags, "caseIds": case_ids,  },
+            {"operation": operation, "tags": tags, "caseIds": case_ids},
             _UPDATE_TAGS,
         )
 
@@ -1040,7 +1040,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "exportMhd",
-            {"caseIds": case_ids, "labelPackType": label_pack_type, "mhdLineEnding": mhd_line_ending, "compressionFormat": compression_format,  },
+            {"caseIds": case_ids, "labelPackType": label_pack_type, "mhdLineEnding": mhd_line_ending, "compressionFormat": compression_format},
             _EXPORT_MHD,
         )
 
@@ -1060,7 +1060,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "getCase",
-            {"caseId": case_id,  },
+            {"caseId": case_id},
             _GET_CASE,
         )
 
@@ -1084,7 +1084,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "deleteCase",
-            {"caseId": case_id, "force": force,  },
+            {"caseId": case_id, "force": force},
             _DELETE_CASE,
         )
 
@@ -1121,7 +1121,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "createRevision",
-            {"caseId": case_id, "description": description, "attributes": attributes, "status": status, "series": series,  },
+            {"caseId": case_id, "description": description, "attributes": attributes, "status": status, "series": series},
             _CREATE_REVISION,
         )
 
@@ -1142,7 +1142,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "replaceTags",
-            {"caseId": case_id, "body": body,  },
+            {"caseId": case_id, "body": body},
             _REPLACE_TAGS,
         )
 
@@ -1159,7 +1159,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "login",
-            {"body": body,  },
+            {"body": body},
             _LOGIN,
         )
 
@@ -1174,7 +1174,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "logout",
-            { },
+            {},
             _LOGOUT,
         )
 
@@ -1189,7 +1189,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "listTokens",
-            { },
+            {},
             _LIST_TOKENS,
         )
 
@@ -1208,7 +1208,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "createToken",
-            {"description": description,  },
+            {"description": description},
             _CREATE_TOKEN,
         )
 
@@ -1227,7 +1227,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "deleteToken",
-            {"tokenId": token_id,  },
+            {"tokenId": token_id},
             _DELETE_TOKEN,
         )
 
@@ -1241,7 +1241,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "getLoginInfo",
-            { },
+            {},
             _GET_LOGIN_INFO,
         )
 
@@ -1257,7 +1257,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "getFullLoginInfo",
-            { },
+            {},
             _GET_FULL_LOGIN_INFO,
         )
 
@@ -1271,7 +1271,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "getStatus",
-            { },
+            {},
             _GET_STATUS,
         )
 
@@ -1297,7 +1297,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "listSeries",
-            {"filter": filter, "sort": sort, "limit": limit, "page": page,  },
+            {"filter": filter, "sort": sort, "limit": limit, "page": page},
             _LIST_SERIES,
         )
 
@@ -1325,7 +1325,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "listSeriesOfMyList",
-            {"myListId": my_list_id, "filter": filter, "sort": sort, "limit": limit, "page": page,  },
+            {"myListId": my_list_id, "filter": filter, "sort": sort, "limit": limit, "page": page},
             _LIST_SERIES_OF_MY_LIST,
         )
 
@@ -1344,7 +1344,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "getSeries",
-            {"seriesUid": series_uid,  },
+            {"seriesUid": series_uid},
             _GET_SERIES,
         )
 
@@ -1363,7 +1363,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "deleteSeries",
-            {"seriesUid": series_uid,  },
+            {"seriesUid": series_uid},
             _DELETE_SERIES,
         )
 
@@ -1386,7 +1386,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "getSeriesOrientation",
-            {"seriesUid": series_uid, "start": start, "end": end,  },
+            {"seriesUid": series_uid, "start": start, "end": end},
             _GET_SERIES_ORIENTATION,
         )
 
@@ -1408,7 +1408,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "uploadSeries",
-            {"domain": domain, "files": files,  },
+            {"domain": domain, "files": files},
             _UPLOAD_SERIES,
         )
 
@@ -1429,7 +1429,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "uploadSingleInstance",
-            {"domain": domain, "files": files,  },
+            {"domain": domain, "files": files},
             _UPLOAD_SINGLE_INSTANCE,
         )
 
@@ -1444,7 +1444,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "listMyLists",
-            { },
+            {},
             _LIST_MY_LISTS,
         )
 
@@ -1466,7 +1466,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "createMyList",
-            {"name": name, "resourceType": resource_type, "public": public,  },
+            {"name": name, "resourceType": resource_type, "public": public},
             _CREATE_MY_LIST,
         )
 
@@ -1484,7 +1484,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "getMyList",
-            {"myListId": my_list_id,  },
+            {"myListId": my_list_id},
             _GET_MY_LIST,
         )
 
@@ -1502,7 +1502,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "deleteMyList",
-            {"myListId": my_list_id,  },
+            {"myListId": my_list_id},
             _DELETE_MY_LIST,
         )
 
@@ -1527,7 +1527,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "updateMyList",
-            {"myListId": my_list_id, "name": name, "public": public, "editors": editors,  },
+            {"myListId": my_list_id, "name": name, "public": public, "editors": editors},
             _UPDATE_MY_LIST,
         )
 
@@ -1552,7 +1552,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "changeMyListItems",
-            {"myListId": my_list_id, "operation": operation, "resourceIds": resource_ids,  },
+            {"myListId": my_list_id, "operation": operation, "resourceIds": resource_ids},
             _CHANGE_MY_LIST_ITEMS,
         )
 
@@ -1579,7 +1579,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "listTasks",
-            {"filter": filter, "sort": sort, "limit": limit, "page": page,  },
+            {"filter": filter, "sort": sort, "limit": limit, "page": page},
             _LIST_TASKS,
         )
 
@@ -1599,7 +1599,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "getTask",
-            {"taskId": task_id,  },
+            {"taskId": task_id},
             _GET_TASK,
         )
 
@@ -1620,7 +1620,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "dismissTask",
-            {"taskId": task_id, "dismissed": dismissed,  },
+            {"taskId": task_id, "dismissed": dismissed},
             _DISMISS_TASK,
         )
 
@@ -1640,7 +1640,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "downloadTask",
-            {"taskId": task_id,  },
+            {"taskId": task_id},
             _DOWNLOAD_TASK,
             save_to=save_to,
             progress=progress,
@@ -1664,7 +1664,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "getBlob",
-            {"sha1": sha1,  },
+            {"sha1": sha1},
             _GET_BLOB,
             save_to=save_to,
             progress=progress,
@@ -1691,7 +1691,7 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "putBlob",
-            {"sha1": sha1, "body": body,  },
+            {"sha1": sha1, "body": body},
             _PUT_BLOB,
         )
 
@@ -1710,6 +1710,6 @@ class CircusSyncClient(SyncApi):
         """
         return self._call(
             "getProject",
-            {"projectId": project_id,  },
+            {"projectId": project_id},
             _GET_PROJECT,
         )

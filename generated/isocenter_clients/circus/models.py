@@ -5,36 +5,22 @@ from __future__ import annotations
 from datetime import date as date_aliased
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel, StringConstraints
-
-
-class ResourceId(RootModel[str]):
-    root: Annotated[str, Field(max_length=256, min_length=1, pattern="^[^/\\s.][^/\\s]*$")]
-    """
-    An opaque identifier. New ones are ULIDs in lower case (26 characters, ordered by time), old ones may have 64 hexadecimal digits or another form.
-    """
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
 
 class Sha1(RootModel[str]):
-    root: Annotated[str, Field(pattern="^[0-9a-f]{40}$")]
+    root: str
     """
     SHA-1 hash of the bytes of a blob.
     """
 
 
-class Tag(RootModel[str]):
-    root: Annotated[str, Field(max_length=32)]
-    """
-    A marker of a case, at most 32 characters long.
-    """
-
-
-class TagList(RootModel[list[Tag]]):
+class TagList(RootModel[list[str]]):
     """
     All tags the case is to have, in this order.
     """
 
-    root: list[Tag]
+    root: list[str]
     """
     All tags the case is to have, in this order.
     """
@@ -102,11 +88,11 @@ class VolumeDescriptor(BaseModel):
     Which images of a series make up the volume. `delta` points from `start` to `end`, `(end - start) / delta + 1` is a whole number of images, and a single image (`start` equals `end`) forbids a `delta` of -1.
     """
 
-    start: Annotated[int, Field(ge=1)]
+    start: int
     """
     Number of the first image.
     """
-    end: Annotated[int, Field(ge=1)]
+    end: int
     """
     Number of the last image.
     """
@@ -125,11 +111,11 @@ class TagChange(BaseModel):
     """
     `add` appends, `remove` takes away, `set` replaces all tags of each case.
     """
-    tags: Annotated[list[Tag], Field(max_length=10)]
+    tags: list[str]
     """
     The tags to add, remove or set. Only `set` takes an empty list.
     """
-    case_ids: Annotated[list[ResourceId], Field(alias="caseIds", max_length=1000, min_length=1)]
+    case_ids: Annotated[list[str], Field(alias="caseIds")]
     """
     The cases to change.
     """
@@ -140,11 +126,11 @@ class CaseRevisionRef(BaseModel):
     One revision of a case.
     """
 
-    case_id: Annotated[str, Field(alias="caseId", max_length=256, min_length=1, pattern="^[^/\\s.][^/\\s]*$")]
+    case_id: Annotated[str, Field(alias="caseId")]
     """
     An opaque identifier. New ones are ULIDs in lower case (26 characters, ordered by time), old ones may have 64 hexadecimal digits or another form.
     """
-    revision_index: Annotated[int | None, Field(alias="revisionIndex", ge=0)] = None
+    revision_index: Annotated[int | None, Field(alias="revisionIndex")] = None
     """
     Number of the revision, 0 is the oldest. The latest when absent.
     """
@@ -168,23 +154,23 @@ class Data(BaseModel):
     model_config = ConfigDict(
         extra="allow",
     )
-    voxels: Annotated[str | None, Field(pattern="^[0-9a-f]{40}$")]
+    voxels: str | None
     """
     Hash of the blob with the bits, or null for an empty label (without `origin` and `size`).
     """
-    origin: Annotated[list[int] | None, Field(max_length=3, min_length=3)] = None
+    origin: list[int] | None = None
     """
     Offset of the mask's box in voxels from the start of the whole series.
     """
-    size: Annotated[list[int] | None, Field(max_length=3, min_length=3)] = None
+    size: list[int] | None = None
     """
     Size of the mask's box in voxels; the blob has `ceil(x * y * z / 8)` bytes. Without it the label is accepted, but its revision cannot be exported.
     """
-    color: Annotated[str | None, Field(pattern="^#[0-9a-f]{6}$")] = None
+    color: str | None = None
     """
     A colour as `#rrggbb` in lower case. The server refuses upper case.
     """
-    alpha: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
+    alpha: float | None = None
     """
     Opacity from 0 (invisible) to 1.
     """
@@ -210,13 +196,6 @@ class VoxelLabel(BaseModel):
     """
 
 
-class Point(RootModel[list[float]]):
-    root: Annotated[list[float], Field(min_length=2)]
-    """
-    Coordinates x and y in mm.
-    """
-
-
 class Data1(BaseModel):
     """
     The line.
@@ -225,7 +204,7 @@ class Data1(BaseModel):
     model_config = ConfigDict(
         extra="allow",
     )
-    points: Annotated[list[Point], Field(min_length=1)]
+    points: list[list[float]]
     """
     The points of the line, in order.
     """
@@ -233,11 +212,11 @@ class Data1(BaseModel):
     """
     Position of the plane in mm.
     """
-    color: Annotated[str | None, Field(pattern="^#[0-9a-f]{6}$")] = None
+    color: str | None = None
     """
     A colour as `#rrggbb` in lower case. The server refuses upper case.
     """
-    alpha: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
+    alpha: float | None = None
     """
     Opacity from 0 (invisible) to 1.
     """
@@ -271,15 +250,15 @@ class Data2(BaseModel):
     model_config = ConfigDict(
         extra="allow",
     )
-    location: Annotated[list[float], Field(max_length=3, min_length=3)]
+    location: list[float]
     """
     Coordinates x, y and z in mm.
     """
-    color: Annotated[str | None, Field(pattern="^#[0-9a-f]{6}$")] = None
+    color: str | None = None
     """
     A colour as `#rrggbb` in lower case. The server refuses upper case.
     """
-    alpha: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
+    alpha: float | None = None
     """
     Opacity from 0 (invisible) to 1.
     """
@@ -333,19 +312,19 @@ class SolidData(BaseModel):
     model_config = ConfigDict(
         extra="allow",
     )
-    min: Annotated[list[float], Field(max_length=3, min_length=3)]
+    min: list[float]
     """
     Coordinates x, y and z in mm.
     """
-    max: Annotated[list[float], Field(max_length=3, min_length=3)]
+    max: list[float]
     """
     Coordinates x, y and z in mm.
     """
-    color: Annotated[str | None, Field(pattern="^#[0-9a-f]{6}$")] = None
+    color: str | None = None
     """
     A colour as `#rrggbb` in lower case. The server refuses upper case.
     """
-    alpha: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
+    alpha: float | None = None
     """
     Opacity from 0 (invisible) to 1.
     """
@@ -359,11 +338,11 @@ class PlaneData(BaseModel):
     model_config = ConfigDict(
         extra="allow",
     )
-    min: Annotated[list[float], Field(max_length=2, min_length=2)]
+    min: list[float]
     """
     Coordinates x and y in mm.
     """
-    max: Annotated[list[float], Field(max_length=2, min_length=2)]
+    max: list[float]
     """
     Coordinates x and y in mm.
     """
@@ -371,11 +350,11 @@ class PlaneData(BaseModel):
     """
     Position of the plane in mm.
     """
-    color: Annotated[str | None, Field(pattern="^#[0-9a-f]{6}$")] = None
+    color: str | None = None
     """
     A colour as `#rrggbb` in lower case. The server refuses upper case.
     """
-    alpha: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
+    alpha: float | None = None
     """
     Opacity from 0 (invisible) to 1.
     """
@@ -473,7 +452,7 @@ class Regex(BaseModel):
     """
     The pattern. An invalid one makes the server answer 500.
     """
-    field_options: Annotated[str | None, Field(alias="$options", pattern="^[imsx]*$")] = None
+    field_options: Annotated[str | None, Field(alias="$options")] = None
     """
     Flags, such as `i` for "ignore case".
     """
@@ -488,7 +467,7 @@ class FieldRegularExpression(BaseModel):
     """
     The pattern. An invalid one makes the server answer 500.
     """
-    options: Annotated[str, Field(pattern="^[imsx]*$")]
+    options: str
     """
     Flags, such as `i` for "ignore case"; may be empty.
     """
@@ -505,11 +484,12 @@ class RegularExpression(BaseModel):
     """
 
 
-class SortOrder(RootModel[dict[Annotated[str, StringConstraints(pattern=r"^[^$]")], Literal[1, -1]]]):
-    root: Annotated[dict[Annotated[str, StringConstraints(pattern=r"^[^$]")], Literal[1, -1]], Field(max_length=5)]
+class SortOrder(RootModel[dict[str, int]]):
     """
     Sort keys in order of importance, 1 for ascending and -1 for descending. Any field may be named, also `patientInfo.age` and the like.
     """
+
+    root: dict[str, int]
 
 
 class PasswordGrant(BaseModel):
@@ -525,15 +505,15 @@ class PasswordGrant(BaseModel):
     """
     The one client the server knows.
     """
-    client_secret: Annotated[str, Field(min_length=1)]
+    client_secret: str
     """
     Anything that is not empty; the server does not check it.
     """
-    username: Annotated[str, Field(min_length=1)]
+    username: str
     """
     E-mail address or login name.
     """
-    password: Annotated[str, Field(min_length=1)]
+    password: str
     """
     Password of the user.
     """
@@ -552,11 +532,11 @@ class RefreshGrant(BaseModel):
     """
     The one client the server knows.
     """
-    client_secret: Annotated[str, Field(min_length=1)]
+    client_secret: str
     """
     Anything that is not empty; the server does not check it.
     """
-    refresh_token: Annotated[str, Field(min_length=1)]
+    refresh_token: str
     """
     Refresh token of an earlier login.
     """
@@ -590,7 +570,7 @@ class NewToken(BaseModel):
     A permanent token to be created.
     """
 
-    description: Annotated[str, Field(max_length=32, min_length=1)]
+    description: str
     """
     What the token is for, 1 to 32 characters.
     """
@@ -643,7 +623,7 @@ class TokenPage(BaseModel):
     """
     All tokens of the user.
     """
-    total_items: Annotated[int, Field(alias="totalItems", ge=0)]
+    total_items: Annotated[int, Field(alias="totalItems")]
     """
     Number of tokens.
     """
@@ -737,7 +717,7 @@ class SeriesUpload(BaseModel):
     Files to be imported.
     """
 
-    files: Annotated[list[str], Field(min_length=1)]
+    files: list[str]
     """
     DICOM files, or archives of them.
     """
@@ -748,7 +728,7 @@ class InstanceUpload(BaseModel):
     One file to be imported.
     """
 
-    files: Annotated[str, Field(json_schema_extra={"contentMediaType": "application/dicom"})]
+    files: str
     """
     One plain DICOM file.
     """
@@ -782,7 +762,7 @@ class UserEditor(BaseModel):
     """
     Kind of editor.
     """
-    user_email: Annotated[str, Field(alias="userEmail", min_length=1)]
+    user_email: Annotated[str, Field(alias="userEmail")]
     """
     E-mail address of the user.
     """
@@ -808,7 +788,7 @@ class NewMyList(BaseModel):
     A my list to be created.
     """
 
-    name: Annotated[str, Field(max_length=64, min_length=1)]
+    name: str
     """
     Name of the list, 1 to 64 characters.
     """
@@ -842,7 +822,7 @@ class MyListItemsChange(BaseModel):
     """
     Whether to add or to remove the items.
     """
-    resource_ids: Annotated[list[ResourceId], Field(alias="resourceIds", max_length=1000, min_length=1)]
+    resource_ids: Annotated[list[str], Field(alias="resourceIds")]
     """
     Identifiers of cases, series (UIDs) or plug-in jobs, as the list's `resourceType` says.
     """
@@ -853,7 +833,7 @@ class ChangedItems(BaseModel):
     Effect of a change of items.
     """
 
-    changed_count: Annotated[int, Field(alias="changedCount", ge=0)]
+    changed_count: Annotated[int, Field(alias="changedCount")]
     """
     Number of items really added or removed.
     """
@@ -930,7 +910,7 @@ class TaskPage(BaseModel):
     """
     The tasks of this page.
     """
-    total_items: Annotated[int, Field(alias="totalItems", ge=0)]
+    total_items: Annotated[int, Field(alias="totalItems")]
     """
     Number of matching tasks on all pages.
     """
@@ -1028,7 +1008,7 @@ class NewCaseSeries(BaseModel):
     A series of a case to be created.
     """
 
-    series_uid: Annotated[str, Field(alias="seriesUid", max_length=64, pattern="^[0-9]+(\\.[0-9]+)+$")]
+    series_uid: Annotated[str, Field(alias="seriesUid")]
     """
     A Series Instance UID as the server checks it. Unlike in DICOM, components may have leading zeros.
     """
@@ -1043,7 +1023,7 @@ class MhdExport(BaseModel):
     What to export, and how.
     """
 
-    case_ids: Annotated[list[ResourceId | CaseRevisionRef], Field(alias="caseIds", max_length=100)]
+    case_ids: Annotated[list[CaseRevisionRef | str], Field(alias="caseIds")]
     """
     The cases to export: identifiers for the latest revisions, or objects that name a revision. No case more than once.
     """
@@ -1150,11 +1130,11 @@ class Data3(BaseModel):
     """
     Where the length is written, in mm.
     """
-    color: Annotated[str | None, Field(pattern="^#[0-9a-f]{6}$")] = None
+    color: str | None = None
     """
     A colour as `#rrggbb` in lower case. The server refuses upper case.
     """
-    alpha: Annotated[float | None, Field(ge=0.0, le=1.0)] = None
+    alpha: float | None = None
     """
     Opacity from 0 (invisible) to 1.
     """
@@ -1262,7 +1242,7 @@ class Series(BaseModel):
     A DICOM series.
     """
 
-    series_uid: Annotated[str, Field(alias="seriesUid", max_length=64, pattern="^[0-9]+(\\.[0-9]+)+$")]
+    series_uid: Annotated[str, Field(alias="seriesUid")]
     """
     A Series Instance UID as the server checks it. Unlike in DICOM, components may have leading zeros.
     """
@@ -1342,7 +1322,7 @@ class SeriesPage(BaseModel):
     """
     The series of this page.
     """
-    total_items: Annotated[int, Field(alias="totalItems", ge=0)]
+    total_items: Annotated[int, Field(alias="totalItems")]
     """
     Number of matching series on all pages.
     """
@@ -1423,7 +1403,7 @@ class MyListChange(BaseModel):
     What to change; at least one of the properties.
     """
 
-    name: Annotated[str | None, Field(max_length=64, min_length=1)] = None
+    name: str | None = None
     """
     New name, 1 to 64 characters.
     """
@@ -1490,15 +1470,15 @@ class NewCase(BaseModel):
     A case to be created.
     """
 
-    project_id: Annotated[str, Field(alias="projectId", max_length=256, min_length=1, pattern="^[^/\\s.][^/\\s]*$")]
+    project_id: Annotated[str, Field(alias="projectId")]
     """
     An opaque identifier. New ones are ULIDs in lower case (26 characters, ordered by time), old ones may have 64 hexadecimal digits or another form.
     """
-    series: Annotated[list[NewCaseSeries], Field(min_length=1)]
+    series: list[NewCaseSeries]
     """
     The series of the case, all of one domain.
     """
-    tags: list[Tag]
+    tags: list[str]
     """
     Markers of the new case; an empty list for none.
     """
@@ -1537,7 +1517,7 @@ class RevisionSeries(BaseModel):
     A series of a revision with its labels.
     """
 
-    series_uid: Annotated[str, Field(alias="seriesUid", max_length=64, pattern="^[0-9]+(\\.[0-9]+)+$")]
+    series_uid: Annotated[str, Field(alias="seriesUid")]
     """
     A Series Instance UID as the server checks it. Unlike in DICOM, components may have leading zeros.
     """
@@ -1553,17 +1533,12 @@ class NewRevisionSeries(BaseModel):
     A series of a revision to be saved.
     """
 
-    series_uid: Annotated[str, Field(alias="seriesUid", max_length=64, pattern="^[0-9]+(\\.[0-9]+)+$")]
+    series_uid: Annotated[str, Field(alias="seriesUid")]
     """
     A Series Instance UID as the server checks it. Unlike in DICOM, components may have leading zeros.
     """
     partial_volume_descriptor: Annotated[PartialVolumeDescriptor | None, Field(alias="partialVolumeDescriptor")] = None
-    labels: list[
-        Annotated[
-            VoxelLabel | CuboidLabel | EllipsoidLabel | RectangleLabel | EllipseLabel | PolylineLabel | PointLabel | RulerLabel,
-            Field(discriminator="type"),
-        ]
-    ]
+    labels: list[VoxelLabel | CuboidLabel | EllipsoidLabel | RectangleLabel | EllipseLabel | PolylineLabel | PointLabel | RulerLabel]
     """
     All labels on this series.
     """
@@ -1574,11 +1549,11 @@ class CaseFilter(BaseModel):
     Conditions on cases; several keys in one object must all hold. `$and` and `$or` combine filters and may be nested. A key of a list (`tags`) matches when the list has the value, `$ne` when it does not. Values must have the right type: a number never matches a string. Dates must be `{"$date": "..."}`: a plain string is accepted by the server but matches nothing. Keys of patients need the global privilege `personalInfoView`; without it any use is refused, and projects without role `viewPersonalInfo` never match.
     """
 
-    field_and: Annotated[list[CaseFilter] | None, Field(alias="$and", min_length=1)] = None
+    field_and: Annotated[list[CaseFilter] | None, Field(alias="$and")] = None
     """
     All of these filters must match.
     """
-    field_or: Annotated[list[CaseFilter] | None, Field(alias="$or", min_length=1)] = None
+    field_or: Annotated[list[CaseFilter] | None, Field(alias="$or")] = None
     """
     At least one of these filters must match.
     """
@@ -1631,11 +1606,11 @@ class SeriesFilter(BaseModel):
     Conditions on series; the language is that of `CaseFilter`. Keys of patients need the global privilege `personalInfoView`.
     """
 
-    field_and: Annotated[list[SeriesFilter] | None, Field(alias="$and", min_length=1)] = None
+    field_and: Annotated[list[SeriesFilter] | None, Field(alias="$and")] = None
     """
     All of these filters must match.
     """
-    field_or: Annotated[list[SeriesFilter] | None, Field(alias="$or", min_length=1)] = None
+    field_or: Annotated[list[SeriesFilter] | None, Field(alias="$or")] = None
     """
     At least one of these filters must match.
     """
@@ -1694,11 +1669,11 @@ class TaskFilter(BaseModel):
     Conditions on tasks; the language is that of `CaseFilter`.
     """
 
-    field_and: Annotated[list[TaskFilter] | None, Field(alias="$and", min_length=1)] = None
+    field_and: Annotated[list[TaskFilter] | None, Field(alias="$and")] = None
     """
     All of these filters must match.
     """
-    field_or: Annotated[list[TaskFilter] | None, Field(alias="$or", min_length=1)] = None
+    field_or: Annotated[list[TaskFilter] | None, Field(alias="$or")] = None
     """
     At least one of these filters must match.
     """
@@ -1934,7 +1909,7 @@ class CasePage(BaseModel):
     """
     The cases of this page.
     """
-    total_items: Annotated[int, Field(alias="totalItems", ge=0)]
+    total_items: Annotated[int, Field(alias="totalItems")]
     """
     Number of matching cases on all pages.
     """

@@ -29,12 +29,12 @@ _GET_DEVELOPER_PROFILE: Shape[models.DeveloperProfile] = Shape(lambda: models.De
 _CREATE_DEVELOPER_PROFILE: Shape[models.DeveloperProfile] = Shape(lambda: models.DeveloperProfile)
 _GET_ACTIVITY_SUMMARY: Shape[models.ActivitySummary] = Shape(lambda: models.ActivitySummary)
 _LIST_API_KEYS: Shape[list[models.ApiKey]] = Shape(lambda: list[models.ApiKey])
-_CREATE_API_KEY: Shape[Any] = Shape(lambda: Any)
+_CREATE_API_KEY: Shape[models.CreatedApiKey] = Shape(lambda: models.CreatedApiKey)
 _DELETE_API_KEY: Shape[None] = Shape(lambda: None)
 _READ_DICOM_FILE: Shape[models.DicomReadResult | models.DicomReadArchive] = Shape(lambda: models.DicomReadResult | models.DicomReadArchive)
 _GENERATE_DICOM_FILE: Shape[bytes | None] = Shape(lambda: bytes | None)
 _LIST_API_KEYS_DEPLOYED: Shape[list[models.ApiKey]] = Shape(lambda: list[models.ApiKey])
-_CREATE_API_KEY_DEPLOYED: Shape[Any] = Shape(lambda: Any)
+_CREATE_API_KEY_DEPLOYED: Shape[models.CreatedApiKey] = Shape(lambda: models.CreatedApiKey)
 _DELETE_API_KEY_DEPLOYED: Shape[None] = Shape(lambda: None)
 _UPLOAD_CONTENT_DEPLOYED: Shape[bytes | None] = Shape(lambda: bytes | None)
 
@@ -70,7 +70,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "listAllowedFields",
-            {"fields__contains": fields_contains, "fields__startswith": fields_startswith, "fields__endswith": fields_endswith, "fields__regex": fields_regex,  },
+            {"fields__contains": fields_contains, "fields__startswith": fields_startswith, "fields__endswith": fields_endswith, "fields__regex": fields_regex},
             _LIST_ALLOWED_FIELDS,
         )
 
@@ -86,7 +86,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "listRequiredFieldTypes",
-            { },
+            {},
             _LIST_REQUIRED_FIELD_TYPES,
         )
 
@@ -108,7 +108,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "obtainToken",
-            {"email": email, "password": password,  },
+            {"email": email, "password": password},
             _OBTAIN_TOKEN,
         )
 
@@ -128,7 +128,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "refreshToken",
-            {"refresh": refresh,  },
+            {"refresh": refresh},
             _REFRESH_TOKEN,
         )
 
@@ -153,7 +153,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "registerUser",
-            {"email": email, "first_name": first_name, "last_name": last_name, "password": password,  },
+            {"email": email, "first_name": first_name, "last_name": last_name, "password": password},
             _REGISTER_USER,
         )
 
@@ -168,14 +168,14 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "getDeveloperProfile",
-            { },
+            {},
             _GET_DEVELOPER_PROFILE,
         )
 
     async def create_developer_profile(
         self,
         *,
-        purpose: Literal['testing', 'research', 'education', 'commercial', 'other', '', None] | None = None,
+        purpose: Literal['testing', 'research', 'education', 'commercial', 'other', ''] | None | Unset = UNSET,
         organization: str | None | Unset = UNSET,
     ) -> Result[models.DeveloperProfile]:
         """Create or change the developer profile.
@@ -189,9 +189,9 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "createDeveloperProfile",
-            {"purpose": purpose, "organization": organization,  },
+            {"purpose": purpose, "organization": organization},
             _CREATE_DEVELOPER_PROFILE,
-            nullable=('organization',),
+            nullable=('purpose', 'organization'),
         )
 
     async def get_activity_summary(
@@ -211,7 +211,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "getActivitySummary",
-            {"timestamp__year": timestamp_year, "timestamp__month": timestamp_month,  },
+            {"timestamp__year": timestamp_year, "timestamp__month": timestamp_month},
             _GET_ACTIVITY_SUMMARY,
         )
 
@@ -226,7 +226,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "listApiKeys",
-            { },
+            {},
             _LIST_API_KEYS,
         )
 
@@ -234,7 +234,7 @@ class DicomaestroClient(AsyncApi):
         self,
         *,
         name: str | None = None,
-    ) -> Result[Any]:
+    ) -> Result[models.CreatedApiKey]:
         """Create an API key.
 
         Creates a key for the developer and shows its secret, this one time only. The account needs a developer
@@ -245,7 +245,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "createApiKey",
-            {"name": name,  },
+            {"name": name},
             _CREATE_API_KEY,
         )
 
@@ -264,7 +264,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "deleteApiKey",
-            {"id": id,  },
+            {"id": id},
             _DELETE_API_KEY,
         )
 
@@ -292,7 +292,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "readDicomFile",
-            {"file": file, "fields": fields, "return_format": return_format,  },
+            {"file": file, "fields": fields, "return_format": return_format},
             _READ_DICOM_FILE,
         )
 
@@ -317,7 +317,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "generateDicomFile",
-            {"file_name": file_name, "image": image, **(extra or {}),  },
+            {"file_name": file_name, "image": image, **(extra or {})},
             _GENERATE_DICOM_FILE,
             save_to=save_to,
             progress=progress,
@@ -334,7 +334,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "listApiKeysDeployed",
-            { },
+            {},
             _LIST_API_KEYS_DEPLOYED,
         )
 
@@ -342,7 +342,7 @@ class DicomaestroClient(AsyncApi):
         self,
         *,
         name: str | None = None,
-    ) -> Result[Any]:
+    ) -> Result[models.CreatedApiKey]:
         """Create an API key (deployed path).
 
         Creates a key for the developer on the path of the deployed service and shows its secret, this one time
@@ -353,7 +353,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "createApiKeyDeployed",
-            {"name": name,  },
+            {"name": name},
             _CREATE_API_KEY_DEPLOYED,
         )
 
@@ -372,7 +372,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "deleteApiKeyDeployed",
-            {"id": id,  },
+            {"id": id},
             _DELETE_API_KEY_DEPLOYED,
         )
 
@@ -397,7 +397,7 @@ class DicomaestroClient(AsyncApi):
         """
         return await self._call(
             "uploadContentDeployed",
-            {"file_name": file_name, "image": image, **(extra or {}),  },
+            {"file_name": file_name, "image": image, **(extra or {})},
             _UPLOAD_CONTENT_DEPLOYED,
             save_to=save_to,
             progress=progress,
@@ -435,7 +435,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "listAllowedFields",
-            {"fields__contains": fields_contains, "fields__startswith": fields_startswith, "fields__endswith": fields_endswith, "fields__regex": fields_regex,  },
+            {"fields__contains": fields_contains, "fields__startswith": fields_startswith, "fields__endswith": fields_endswith, "fields__regex": fields_regex},
             _LIST_ALLOWED_FIELDS,
         )
 
@@ -451,7 +451,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "listRequiredFieldTypes",
-            { },
+            {},
             _LIST_REQUIRED_FIELD_TYPES,
         )
 
@@ -473,7 +473,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "obtainToken",
-            {"email": email, "password": password,  },
+            {"email": email, "password": password},
             _OBTAIN_TOKEN,
         )
 
@@ -493,7 +493,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "refreshToken",
-            {"refresh": refresh,  },
+            {"refresh": refresh},
             _REFRESH_TOKEN,
         )
 
@@ -518,7 +518,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "registerUser",
-            {"email": email, "first_name": first_name, "last_name": last_name, "password": password,  },
+            {"email": email, "first_name": first_name, "last_name": last_name, "password": password},
             _REGISTER_USER,
         )
 
@@ -533,14 +533,14 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "getDeveloperProfile",
-            { },
+            {},
             _GET_DEVELOPER_PROFILE,
         )
 
     def create_developer_profile(
         self,
         *,
-        purpose: Literal['testing', 'research', 'education', 'commercial', 'other', '', None] | None = None,
+        purpose: Literal['testing', 'research', 'education', 'commercial', 'other', ''] | None | Unset = UNSET,
         organization: str | None | Unset = UNSET,
     ) -> Result[models.DeveloperProfile]:
         """Create or change the developer profile.
@@ -554,9 +554,9 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "createDeveloperProfile",
-            {"purpose": purpose, "organization": organization,  },
+            {"purpose": purpose, "organization": organization},
             _CREATE_DEVELOPER_PROFILE,
-            nullable=('organization',),
+            nullable=('purpose', 'organization'),
         )
 
     def get_activity_summary(
@@ -576,7 +576,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "getActivitySummary",
-            {"timestamp__year": timestamp_year, "timestamp__month": timestamp_month,  },
+            {"timestamp__year": timestamp_year, "timestamp__month": timestamp_month},
             _GET_ACTIVITY_SUMMARY,
         )
 
@@ -591,7 +591,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "listApiKeys",
-            { },
+            {},
             _LIST_API_KEYS,
         )
 
@@ -599,7 +599,7 @@ class DicomaestroSyncClient(SyncApi):
         self,
         *,
         name: str | None = None,
-    ) -> Result[Any]:
+    ) -> Result[models.CreatedApiKey]:
         """Create an API key.
 
         Creates a key for the developer and shows its secret, this one time only. The account needs a developer
@@ -610,7 +610,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "createApiKey",
-            {"name": name,  },
+            {"name": name},
             _CREATE_API_KEY,
         )
 
@@ -629,7 +629,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "deleteApiKey",
-            {"id": id,  },
+            {"id": id},
             _DELETE_API_KEY,
         )
 
@@ -657,7 +657,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "readDicomFile",
-            {"file": file, "fields": fields, "return_format": return_format,  },
+            {"file": file, "fields": fields, "return_format": return_format},
             _READ_DICOM_FILE,
         )
 
@@ -682,7 +682,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "generateDicomFile",
-            {"file_name": file_name, "image": image, **(extra or {}),  },
+            {"file_name": file_name, "image": image, **(extra or {})},
             _GENERATE_DICOM_FILE,
             save_to=save_to,
             progress=progress,
@@ -699,7 +699,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "listApiKeysDeployed",
-            { },
+            {},
             _LIST_API_KEYS_DEPLOYED,
         )
 
@@ -707,7 +707,7 @@ class DicomaestroSyncClient(SyncApi):
         self,
         *,
         name: str | None = None,
-    ) -> Result[Any]:
+    ) -> Result[models.CreatedApiKey]:
         """Create an API key (deployed path).
 
         Creates a key for the developer on the path of the deployed service and shows its secret, this one time
@@ -718,7 +718,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "createApiKeyDeployed",
-            {"name": name,  },
+            {"name": name},
             _CREATE_API_KEY_DEPLOYED,
         )
 
@@ -737,7 +737,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "deleteApiKeyDeployed",
-            {"id": id,  },
+            {"id": id},
             _DELETE_API_KEY_DEPLOYED,
         )
 
@@ -762,7 +762,7 @@ class DicomaestroSyncClient(SyncApi):
         """
         return self._call(
             "uploadContentDeployed",
-            {"file_name": file_name, "image": image, **(extra or {}),  },
+            {"file_name": file_name, "image": image, **(extra or {})},
             _UPLOAD_CONTENT_DEPLOYED,
             save_to=save_to,
             progress=progress,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Dict, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel, StringConstraints
-from typing_extensions import TypeAliasType
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, RootModel
 
 
 class Login(BaseModel):
@@ -14,11 +13,11 @@ class Login(BaseModel):
     Email and password of an account.
     """
 
-    email: Annotated[str, Field(max_length=254, pattern="^[^@\\s]+@[^@\\s]+$")]
+    email: str
     """
     Email address of the account.
     """
-    password: Annotated[str, Field(min_length=1)]
+    password: str
     """
     Password of the account.
     """
@@ -44,7 +43,7 @@ class RefreshToken(BaseModel):
     A refresh token.
     """
 
-    refresh: Annotated[str, Field(min_length=1)]
+    refresh: str
     """
     The refresh token given by obtainToken.
     """
@@ -66,19 +65,19 @@ class Registration(BaseModel):
     A new account.
     """
 
-    email: Annotated[str, Field(max_length=254, pattern="^[^@\\s]+@[^@\\s]+$")]
+    email: str
     """
     Email address, the login name of the account. One account an address.
     """
-    first_name: Annotated[str, Field(min_length=1)]
+    first_name: str
     """
     First name of the person. Keys without a name are named after it.
     """
-    last_name: Annotated[str, Field(min_length=1)]
+    last_name: str
     """
     Last name of the person.
     """
-    password: Annotated[str, Field(min_length=8)]
+    password: str
     """
     Password of at least 8 characters.
     """
@@ -119,7 +118,7 @@ class DeveloperProfileInput(BaseModel):
     """
     Purpose of the account. Null or empty to tell none. The guide names `testing` only.
     """
-    organization: Annotated[str | None, Field(max_length=255)] = None
+    organization: str | None = None
     """
     Organization of the developer, at most 255 characters. Null or empty to tell none.
     """
@@ -134,7 +133,7 @@ class DailyActivity(BaseModel):
     """
     The day, in the time zone of the service (Europe/Warsaw for the deployed one).
     """
-    count: Annotated[int, Field(ge=0)]
+    count: int
     """
     Number of counted calls on that day.
     """
@@ -149,7 +148,7 @@ class ActivitySummary(BaseModel):
     """
     The days with calls.
     """
-    monthly_total: Annotated[int, Field(ge=0)]
+    monthly_total: int
     """
     Sum of the counts.
     """
@@ -187,36 +186,13 @@ class NewApiKey(BaseModel):
     A key to be created.
     """
 
-    name: Annotated[str | None, Field(max_length=50)] = None
+    name: str | None = None
     """
     Name of the key, at most 50 characters. Empty or left out, it is `<first name>-developer-key`.
     """
 
 
-class CreatedApiKey1(BaseModel):
-    """
-    A new key with its secret, in `key` or in `api_key`. The secret is never shown again.
-    """
-
-    id: int | str | None = None
-    """
-    Id of the key, needed to delete it. The deployed service leaves it out.
-    """
-    name: str
-    """
-    Name of the key.
-    """
-    key: str
-    """
-    The secret, as the guide names it.
-    """
-    api_key: str | None = None
-    """
-    The secret, as the deployed service names it. A prefix of 8 letters and digits, a dot, and 32 more.
-    """
-
-
-class CreatedApiKey2(BaseModel):
+class CreatedApiKey(BaseModel):
     """
     A new key with its secret, in `key` or in `api_key`. The secret is never shown again.
     """
@@ -233,16 +209,9 @@ class CreatedApiKey2(BaseModel):
     """
     The secret, as the guide names it.
     """
-    api_key: str
+    api_key: str | None = None
     """
     The secret, as the deployed service names it. A prefix of 8 letters and digits, a dot, and 32 more.
-    """
-
-
-class CreatedApiKey(RootModel[CreatedApiKey1 | CreatedApiKey2]):
-    root: CreatedApiKey1 | CreatedApiKey2
-    """
-    A new key with its secret, in `key` or in `api_key`. The secret is never shown again.
     """
 
 
@@ -251,11 +220,11 @@ class ReadDicomFileForm(BaseModel):
     A DICOM file and what to give back of it.
     """
 
-    file: Annotated[str, Field(json_schema_extra={"contentMediaType": "application/octet-stream"})]
+    file: str
     """
     The file, with a name that ends with `.dcm` or `.zip` (in upper or lower case). The whole form may have 100 MB.
     """
-    fields: Annotated[str | None, Field(pattern="^[A-Za-z][A-Za-z0-9]*(,[A-Za-z][A-Za-z0-9]*)*$")] = None
+    fields: str | None = None
     """
     DICOM keywords to give back, separated by commas without spaces. Left out, all elements with a value come back. A keyword which the file does not have comes back as `Unknown`.
     """
@@ -344,15 +313,13 @@ class GenerateDicomFileForm(BaseModel):
         extra="allow",
     )
     __annotations__ = {
-        "__pydantic_extra__": Dict[
-            Annotated[str, StringConstraints(pattern=r"^(file_name|image|dBdt|[A-Z][A-Za-z0-9]*)$")], str
-        ],
+        "__pydantic_extra__": Dict[str, str],
     }
-    file_name: Annotated[str, Field(max_length=255, min_length=1, pattern='^[^/\\\\:*?"<>|\\x00-\\x1f]+$')]
+    file_name: str
     """
     Name of the file to be made, without `.dcm` and without folders, at most 255 characters.
     """
-    image: Annotated[str, Field(json_schema_extra={"contentMediaType": "application/octet-stream"}, max_length=5242880)]
+    image: str
     """
     The picture, PNG or JPEG, at most 5 MB (5242880 bytes).
     """
@@ -367,30 +334,14 @@ class QuotaExceeded(BaseModel):
     """
     Which limit was exceeded, in words.
     """
-    quota: Annotated[int, Field(ge=0)]
+    quota: int
     """
     Number of calls allowed a month for this operation.
     """
-    requests_used: Annotated[int, Field(ge=1000)]
+    requests_used: int
     """
     Number of calls counted this month.
     """
-
-
-ValidationErrorsAdditionalProperty = TypeAliasType(
-    "ValidationErrorsAdditionalProperty", Annotated[list[str], Field(min_length=1)]
-)
-"""
-What is wrong with the field of this name.
-"""
-
-
-class ValidationErrors(RootModel[dict[str, ValidationErrorsAdditionalProperty]]):
-    """
-    Messages by field. Those about the whole request stand under `non_field_errors`.
-    """
-
-    root: Annotated[dict[str, ValidationErrorsAdditionalProperty], Field(min_length=1)]
 
 
 class Detail(BaseModel):
@@ -465,14 +416,14 @@ class DicomReadArchive(BaseModel):
     What the sandbox answers for a zip archive with several DICOM files.
     """
 
-    files: Annotated[list[DicomReadArchiveFile], Field(min_length=1)]
+    files: list[DicomReadArchiveFile]
     """
     The files in the order of the archive.
     """
 
 
-class BadRequest(RootModel[ValidationErrors | Detail]):
-    root: ValidationErrors | Detail
+class BadRequest(RootModel[Detail | dict[str, list[str]]]):
+    root: Detail | dict[str, list[str]]
     """
     Why a request was refused, by field or in one sentence.
     """

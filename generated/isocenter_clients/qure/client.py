@@ -21,9 +21,9 @@ from .contract import load
 __all__ = ["QureClient", "QureSyncClient"]
 
 _UPLOAD_STUDIES: Shape[models.UploadStudiesResponse] = Shape(lambda: models.UploadStudiesResponse)
-_START_COMPUTATION: Shape[models.ComputationStarted | None] = Shape(lambda: models.ComputationStarted | None)
-_GET_RESULTS: Shape[models.CtResults | models.HeadCtResults | models.XrayResults | models.OtherResults | models.ResultsPending] = Shape(lambda: models.CtResults | models.HeadCtResults | models.XrayResults | models.OtherResults | models.ResultsPending)
-_GET_RESULTS_V2: Shape[models.XrayResults | models.OtherResults | models.XrayResultsPending | models.InvalidXrayResults] = Shape(lambda: models.XrayResults | models.OtherResults | models.XrayResultsPending | models.InvalidXrayResults)
+_START_COMPUTATION: Shape[models.ComputationStarted | None] = Shape(lambda: models.ComputationStarted | None, {'200': lambda: models.ComputationStarted, '304': lambda: None})
+_GET_RESULTS: Shape[models.CtResults | models.HeadCtResults | models.XrayResults | models.OtherResults | models.ResultsPending] = Shape(lambda: models.CtResults | models.HeadCtResults | models.XrayResults | models.OtherResults | models.ResultsPending, {'200': lambda: models.CtResults | models.HeadCtResults | models.XrayResults | models.OtherResults, '202': lambda: models.ResultsPending})
+_GET_RESULTS_V2: Shape[models.XrayResults | models.OtherResults | models.XrayResultsPending | models.InvalidXrayResults] = Shape(lambda: models.XrayResults | models.OtherResults | models.XrayResultsPending | models.InvalidXrayResults, {'200': lambda: models.XrayResults | models.OtherResults, '202': lambda: models.XrayResultsPending, '206': lambda: models.InvalidXrayResults})
 
 
 class QureClient(AsyncApi):
@@ -61,7 +61,7 @@ class QureClient(AsyncApi):
         """
         return await self._call(
             "uploadStudies",
-            {"files": files, "content_type": content_type,  },
+            {"files": files, "content_type": content_type},
             _UPLOAD_STUDIES,
         )
 
@@ -88,7 +88,7 @@ class QureClient(AsyncApi):
         """
         return await self._call(
             "startComputation",
-            {"SeriesInstanceUID": series_instance_uid, "recompute": recompute,  },
+            {"SeriesInstanceUID": series_instance_uid, "recompute": recompute},
             _START_COMPUTATION,
         )
 
@@ -112,7 +112,7 @@ class QureClient(AsyncApi):
         """
         return await self._call(
             "getResults",
-            {"uid": uid,  },
+            {"uid": uid},
             _GET_RESULTS,
         )
 
@@ -137,7 +137,7 @@ class QureClient(AsyncApi):
         """
         return await self._call(
             "getResultsV2",
-            {"SOPInstanceUID": sop_instance_uid,  },
+            {"SOPInstanceUID": sop_instance_uid},
             _GET_RESULTS_V2,
         )
 
@@ -177,7 +177,7 @@ class QureSyncClient(SyncApi):
         """
         return self._call(
             "uploadStudies",
-            {"files": files, "content_type": content_type,  },
+            {"files": files, "content_type": content_type},
             _UPLOAD_STUDIES,
         )
 
@@ -204,7 +204,7 @@ class QureSyncClient(SyncApi):
         """
         return self._call(
             "startComputation",
-            {"SeriesInstanceUID": series_instance_uid, "recompute": recompute,  },
+            {"SeriesInstanceUID": series_instance_uid, "recompute": recompute},
             _START_COMPUTATION,
         )
 
@@ -228,7 +228,7 @@ class QureSyncClient(SyncApi):
         """
         return self._call(
             "getResults",
-            {"uid": uid,  },
+            {"uid": uid},
             _GET_RESULTS,
         )
 
@@ -253,6 +253,6 @@ class QureSyncClient(SyncApi):
         """
         return self._call(
             "getResultsV2",
-            {"SOPInstanceUID": sop_instance_uid,  },
+            {"SOPInstanceUID": sop_instance_uid},
             _GET_RESULTS_V2,
         )

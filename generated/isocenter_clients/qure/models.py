@@ -12,7 +12,7 @@ class UploadStudiesRequest(BaseModel):
     DICOM files to upload.
     """
 
-    files: Annotated[list[str], Field(max_length=100, min_length=1)]
+    files: list[str]
     """
     DICOM files (Part 10), one part each. 1 to 100 of them; the provider publishes no limit, 100 is what a server of this kind takes by default.
     """
@@ -50,7 +50,7 @@ class UploadedSeries(BaseModel):
     """
     UID of the series.
     """
-    number_of_series_related_instances: Annotated[int, Field(alias="NumberOfSeriesRelatedInstances", ge=1)]
+    number_of_series_related_instances: Annotated[int, Field(alias="NumberOfSeriesRelatedInstances")]
     """
     Number of instances of the series. The documents do not say whether this counts the request or all that is stored; by the meaning of the DICOM attribute of that name, and in the sandbox, it is all that is stored.
     """

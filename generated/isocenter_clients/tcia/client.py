@@ -66,7 +66,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getCollectionValues",
-            {"format": format,  },
+            {"format": format},
             _GET_COLLECTION_VALUES,
         )
 
@@ -89,7 +89,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getModalityValues",
-            {"Collection": collection, "BodyPartExamined": body_part_examined, "format": format,  },
+            {"Collection": collection, "BodyPartExamined": body_part_examined, "format": format},
             _GET_MODALITY_VALUES,
         )
 
@@ -113,7 +113,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getBodyPartValues",
-            {"Collection": collection, "Modality": modality, "format": format,  },
+            {"Collection": collection, "Modality": modality, "format": format},
             _GET_BODY_PART_VALUES,
         )
 
@@ -138,7 +138,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getManufacturerValues",
-            {"Collection": collection, "Modality": modality, "BodyPartExamined": body_part_examined, "format": format,  },
+            {"Collection": collection, "Modality": modality, "BodyPartExamined": body_part_examined, "format": format},
             _GET_MANUFACTURER_VALUES,
         )
 
@@ -152,7 +152,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getCollectionValuesAndCounts",
-            { },
+            {},
             _GET_COLLECTION_VALUES_AND_COUNTS,
         )
 
@@ -173,7 +173,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getModalityValuesAndCounts",
-            {"Collection": collection, "BodyPartExamined": body_part_examined,  },
+            {"Collection": collection, "BodyPartExamined": body_part_examined},
             _GET_MODALITY_VALUES_AND_COUNTS,
         )
 
@@ -195,7 +195,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getBodyPartValuesAndCounts",
-            {"Collection": collection, "Modality": modality,  },
+            {"Collection": collection, "Modality": modality},
             _GET_BODY_PART_VALUES_AND_COUNTS,
         )
 
@@ -218,7 +218,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getManufacturerValuesAndCounts",
-            {"Collection": collection, "Modality": modality, "BodyPartExamined": body_part_examined,  },
+            {"Collection": collection, "Modality": modality, "BodyPartExamined": body_part_examined},
             _GET_MANUFACTURER_VALUES_AND_COUNTS,
         )
 
@@ -238,7 +238,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getCollectionDescriptions",
-            {"collectionName": collection_name,  },
+            {"collectionName": collection_name},
             _GET_COLLECTION_DESCRIPTIONS,
         )
 
@@ -263,7 +263,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getPatient",
-            {"Collection": collection, "PatientId": patient_id, "format": format,  },
+            {"Collection": collection, "PatientId": patient_id, "format": format},
             _GET_PATIENT,
         )
 
@@ -286,7 +286,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getPatientByCollectionAndModality",
-            {"Collection": collection, "Modality": modality, "format": format,  },
+            {"Collection": collection, "Modality": modality, "format": format},
             _GET_PATIENT_BY_COLLECTION_AND_MODALITY,
         )
 
@@ -313,7 +313,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getPatientStudy",
-            {"Collection": collection, "PatientID": patient_id, "StudyInstanceUID": study_instance_uid, "format": format,  },
+            {"Collection": collection, "PatientID": patient_id, "StudyInstanceUID": study_instance_uid, "format": format},
             _GET_PATIENT_STUDY,
         )
 
@@ -350,7 +350,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getSeries",
-            {"Collection": collection, "PatientID": patient_id, "StudyInstanceUID": study_instance_uid, "SeriesInstanceUID": series_instance_uid, "Modality": modality, "BodyPartExamined": body_part_examined, "Manufacturer": manufacturer, "ManufacturerModelName": manufacturer_model_name, "format": format,  },
+            {"Collection": collection, "PatientID": patient_id, "StudyInstanceUID": study_instance_uid, "SeriesInstanceUID": series_instance_uid, "Modality": modality, "BodyPartExamined": body_part_examined, "Manufacturer": manufacturer, "ManufacturerModelName": manufacturer_model_name, "format": format},
             _GET_SERIES,
         )
 
@@ -374,7 +374,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getUpdatedSeries",
-            {"fromDate": from_date, "format": format,  },
+            {"fromDate": from_date, "format": format},
             _GET_UPDATED_SERIES,
         )
 
@@ -396,7 +396,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getSeriesSize",
-            {"SeriesInstanceUID": series_instance_uid, "format": format,  },
+            {"SeriesInstanceUID": series_instance_uid, "format": format},
             _GET_SERIES_SIZE,
         )
 
@@ -419,7 +419,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getSeriesMetadata",
-            {"list": list, "format": format,  },
+            {"list": list, "format": format},
             _GET_SERIES_METADATA,
         )
 
@@ -439,7 +439,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getSOPInstanceUIDs",
-            {"SeriesInstanceUID": series_instance_uid, "format": format,  },
+            {"SeriesInstanceUID": series_instance_uid, "format": format},
             _GET_SOP_INSTANCE_UIDS,
         )
 
@@ -459,7 +459,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getDicomTags",
-            {"SeriesUID": series_uid,  },
+            {"SeriesUID": series_uid},
             _GET_DICOM_TAGS,
         )
 
@@ -490,7 +490,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getImage",
-            {"SeriesInstanceUID": series_instance_uid, "NewFileNames": new_file_names, "IncludeMD5": include_md5,  },
+            {"SeriesInstanceUID": series_instance_uid, "NewFileNames": new_file_names, "IncludeMD5": include_md5},
             _GET_IMAGE,
             save_to=save_to,
             progress=progress,
@@ -514,7 +514,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getSingleImage",
-            {"SeriesInstanceUID": series_instance_uid, "SOPInstanceUID": sop_instance_uid,  },
+            {"SeriesInstanceUID": series_instance_uid, "SOPInstanceUID": sop_instance_uid},
             _GET_SINGLE_IMAGE,
             save_to=save_to,
             progress=progress,
@@ -538,7 +538,7 @@ class TciaClient(AsyncApi):
         """
         return await self._call(
             "getContentsByName",
-            {"name": name,  },
+            {"name": name},
             _GET_CONTENTS_BY_NAME,
         )
 
@@ -566,7 +566,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getCollectionValues",
-            {"format": format,  },
+            {"format": format},
             _GET_COLLECTION_VALUES,
         )
 
@@ -589,7 +589,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getModalityValues",
-            {"Collection": collection, "BodyPartExamined": body_part_examined, "format": format,  },
+            {"Collection": collection, "BodyPartExamined": body_part_examined, "format": format},
             _GET_MODALITY_VALUES,
         )
 
@@ -613,7 +613,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getBodyPartValues",
-            {"Collection": collection, "Modality": modality, "format": format,  },
+            {"Collection": collection, "Modality": modality, "format": format},
             _GET_BODY_PART_VALUES,
         )
 
@@ -638,7 +638,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getManufacturerValues",
-            {"Collection": collection, "Modality": modality, "BodyPartExamined": body_part_examined, "format": format,  },
+            {"Collection": collection, "Modality": modality, "BodyPartExamined": body_part_examined, "format": format},
             _GET_MANUFACTURER_VALUES,
         )
 
@@ -652,7 +652,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getCollectionValuesAndCounts",
-            { },
+            {},
             _GET_COLLECTION_VALUES_AND_COUNTS,
         )
 
@@ -673,7 +673,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getModalityValuesAndCounts",
-            {"Collection": collection, "BodyPartExamined": body_part_examined,  },
+            {"Collection": collection, "BodyPartExamined": body_part_examined},
             _GET_MODALITY_VALUES_AND_COUNTS,
         )
 
@@ -695,7 +695,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getBodyPartValuesAndCounts",
-            {"Collection": collection, "Modality": modality,  },
+            {"Collection": collection, "Modality": modality},
             _GET_BODY_PART_VALUES_AND_COUNTS,
         )
 
@@ -718,7 +718,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getManufacturerValuesAndCounts",
-            {"Collection": collection, "Modality": modality, "BodyPartExamined": body_part_examined,  },
+            {"Collection": collection, "Modality": modality, "BodyPartExamined": body_part_examined},
             _GET_MANUFACTURER_VALUES_AND_COUNTS,
         )
 
@@ -738,7 +738,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getCollectionDescriptions",
-            {"collectionName": collection_name,  },
+            {"collectionName": collection_name},
             _GET_COLLECTION_DESCRIPTIONS,
         )
 
@@ -763,7 +763,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getPatient",
-            {"Collection": collection, "PatientId": patient_id, "format": format,  },
+            {"Collection": collection, "PatientId": patient_id, "format": format},
             _GET_PATIENT,
         )
 
@@ -786,7 +786,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getPatientByCollectionAndModality",
-            {"Collection": collection, "Modality": modality, "format": format,  },
+            {"Collection": collection, "Modality": modality, "format": format},
             _GET_PATIENT_BY_COLLECTION_AND_MODALITY,
         )
 
@@ -813,7 +813,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getPatientStudy",
-            {"Collection": collection, "PatientID": patient_id, "StudyInstanceUID": study_instance_uid, "format": format,  },
+            {"Collection": collection, "PatientID": patient_id, "StudyInstanceUID": study_instance_uid, "format": format},
             _GET_PATIENT_STUDY,
         )
 
@@ -850,7 +850,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getSeries",
-            {"Collection": collection, "PatientID": patient_id, "StudyInstanceUID": study_instance_uid, "SeriesInstanceUID": series_instance_uid, "Modality": modality, "BodyPartExamined": body_part_examined, "Manufacturer": manufacturer, "ManufacturerModelName": manufacturer_model_name, "format": format,  },
+            {"Collection": collection, "PatientID": patient_id, "StudyInstanceUID": study_instance_uid, "SeriesInstanceUID": series_instance_uid, "Modality": modality, "BodyPartExamined": body_part_examined, "Manufacturer": manufacturer, "ManufacturerModelName": manufacturer_model_name, "format": format},
             _GET_SERIES,
         )
 
@@ -874,7 +874,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getUpdatedSeries",
-            {"fromDate": from_date, "format": format,  },
+            {"fromDate": from_date, "format": format},
             _GET_UPDATED_SERIES,
         )
 
@@ -896,7 +896,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getSeriesSize",
-            {"SeriesInstanceUID": series_instance_uid, "format": format,  },
+            {"SeriesInstanceUID": series_instance_uid, "format": format},
             _GET_SERIES_SIZE,
         )
 
@@ -919,7 +919,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getSeriesMetadata",
-            {"list": list, "format": format,  },
+            {"list": list, "format": format},
             _GET_SERIES_METADATA,
         )
 
@@ -939,7 +939,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getSOPInstanceUIDs",
-            {"SeriesInstanceUID": series_instance_uid, "format": format,  },
+            {"SeriesInstanceUID": series_instance_uid, "format": format},
             _GET_SOP_INSTANCE_UIDS,
         )
 
@@ -959,7 +959,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getDicomTags",
-            {"SeriesUID": series_uid,  },
+            {"SeriesUID": series_uid},
             _GET_DICOM_TAGS,
         )
 
@@ -990,7 +990,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getImage",
-            {"SeriesInstanceUID": series_instance_uid, "NewFileNames": new_file_names, "IncludeMD5": include_md5,  },
+            {"SeriesInstanceUID": series_instance_uid, "NewFileNames": new_file_names, "IncludeMD5": include_md5},
             _GET_IMAGE,
             save_to=save_to,
             progress=progress,
@@ -1014,7 +1014,7 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getSingleImage",
-            {"SeriesInstanceUID": series_instance_uid, "SOPInstanceUID": sop_instance_uid,  },
+            {"SeriesInstanceUID": series_instance_uid, "SOPInstanceUID": sop_instance_uid},
             _GET_SINGLE_IMAGE,
             save_to=save_to,
             progress=progress,
@@ -1038,6 +1038,6 @@ class TciaSyncClient(SyncApi):
         """
         return self._call(
             "getContentsByName",
-            {"name": name,  },
+            {"name": name},
             _GET_CONTENTS_BY_NAME,
         )

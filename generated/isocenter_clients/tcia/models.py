@@ -60,7 +60,7 @@ class CollectionCount(BaseModel):
     """
     Name of the collection.
     """
-    count: Annotated[int, Field(alias="Count", ge=0)]
+    count: Annotated[int, Field(alias="Count")]
     """
     Number of distinct patients with public series.
     """
@@ -79,7 +79,7 @@ class ModalityCount(BaseModel):
     """
     DICOM modality, (0008,0060).
     """
-    count: Annotated[int, Field(alias="Count", ge=0)]
+    count: Annotated[int, Field(alias="Count")]
     """
     Number of distinct patients with public series.
     """
@@ -98,7 +98,7 @@ class BodyPartCount(BaseModel):
     """
     Body part examined in upper case. The key is `BodyPart` here and `BodyPartExamined` everywhere else.
     """
-    count: Annotated[int, Field(alias="Count", ge=0)]
+    count: Annotated[int, Field(alias="Count")]
     """
     Number of distinct patients with public series.
     """
@@ -117,7 +117,7 @@ class ManufacturerCount(BaseModel):
     """
     Manufacturer of the equipment.
     """
-    count: Annotated[int, Field(alias="Count", ge=0)]
+    count: Annotated[int, Field(alias="Count")]
     """
     Number of distinct patients with public series.
     """
@@ -234,7 +234,7 @@ class PatientStudy(BaseModel):
     """
     Collection the row belongs to, spelled as the archive spells it.
     """
-    series_count: Annotated[int, Field(alias="SeriesCount", ge=0)]
+    series_count: Annotated[int, Field(alias="SeriesCount")]
     """
     Number of public series of the study.
     """
@@ -331,7 +331,7 @@ class Series(BaseModel):
     """
     Software versions, DICOM (0018,1020); may carry free device text.
     """
-    image_count: Annotated[int, Field(alias="ImageCount", ge=0)]
+    image_count: Annotated[int, Field(alias="ImageCount")]
     """
     Number of images (DICOM files) of the series.
     """
@@ -355,7 +355,7 @@ class Series(BaseModel):
     """
     DOI address of the collection or analysis result; the usage policy asks to cite it.
     """
-    file_size: Annotated[int | None, Field(alias="FileSize", ge=0)] = None
+    file_size: Annotated[int | None, Field(alias="FileSize")] = None
     """
     Sum of the sizes of the DICOM files in bytes (the ZIP is smaller).
     """
@@ -390,11 +390,11 @@ class SeriesSize(BaseModel):
     Size of one series.
     """
 
-    total_size_in_bytes: Annotated[int, Field(alias="TotalSizeInBytes", ge=0)]
+    total_size_in_bytes: Annotated[int, Field(alias="TotalSizeInBytes")]
     """
     Sum of the sizes of the DICOM files in bytes.
     """
-    object_count: Annotated[int, Field(alias="ObjectCount", ge=0)]
+    object_count: Annotated[int, Field(alias="ObjectCount")]
     """
     Number of images (DICOM files) of the series.
     """
@@ -538,7 +538,7 @@ class SeriesMetadata(BaseModel):
     """
     Software versions, DICOM (0018,1020); may carry free device text.
     """
-    image_count: Annotated[int, Field(alias="ImageCount", ge=0)]
+    image_count: Annotated[int, Field(alias="ImageCount")]
     """
     Number of images (DICOM files) of the series.
     """
@@ -558,7 +558,7 @@ class SeriesMetadata(BaseModel):
     """
     DOI address of the collection or analysis result; the usage policy asks to cite it.
     """
-    file_size: Annotated[int | None, Field(alias="FileSize", ge=0)] = None
+    file_size: Annotated[int | None, Field(alias="FileSize")] = None
     """
     Sum of the sizes of the DICOM files in bytes (the ZIP is smaller).
     """
@@ -585,7 +585,7 @@ class SeriesMetadataForm(BaseModel):
     Form of getSeriesMetadata.
     """
 
-    list_: Annotated[list[str], Field(alias="list", min_length=1)]
+    list_: Annotated[list[str], Field(alias="list")]
     """
     Unique ids of the series. Sent joined with commas in one field; the service drops every character that is not a digit, dot or comma. Clients post up to 10,000 ids at a time.
     """
@@ -600,7 +600,7 @@ class DicomTag(BaseModel):
     One element of a DICOM header, printed. Keys are always there; `data` is null for the start and end row of a sequence.
     """
 
-    element: Annotated[str, Field(pattern="^>*\\([0-9A-Fa-f]{4},[0-9A-Fa-f]{4}\\)$")]
+    element: str
     """
     Tag as (gggg,eeee); one `>` in front for each level of nesting.
     """
@@ -658,10 +658,7 @@ class SharedListSeries(BaseModel):
     """
     Protocol name, DICOM (0018,1030), free text.
     """
-    series_date: Annotated[
-        str | None,
-        Field(alias="SeriesDate", pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]+$"),
-    ] = None
+    series_date: Annotated[str | None, Field(alias="SeriesDate")] = None
     """
     Date of the series as `YYYY-MM-DD hh:mm:ss.0`, shifted or dummy after de-identification.
     """
@@ -701,21 +698,18 @@ class SharedListSeries(BaseModel):
     """
     Software versions, DICOM (0018,1020); may carry free device text.
     """
-    image_count: Annotated[int, Field(alias="ImageCount", ge=0)]
+    image_count: Annotated[int, Field(alias="ImageCount")]
     """
     Number of images (DICOM files) of the series.
     """
-    date_released: Annotated[
-        str | None,
-        Field(alias="Date Released", pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]+$"),
-    ] = None
+    date_released: Annotated[str | None, Field(alias="Date Released")] = None
     """
     Time of release as `YYYY-MM-DD hh:mm:ss.0`. Missing in answers of 2022.
     """
 
 
 class ArchiveMemberName(RootModel[str]):
-    root: Annotated[str, Field(pattern="^(LICENSE|md5hashes\\.csv|[0-9]{8}\\.[A-Za-z0-9]+|[0-9]+-[0-9]+\\.dcm)$")]
+    root: str
     """
     Name of a member of the ZIP of getImage: LICENSE first, then 00000001.dcm, 00000002.dcm and so on with the extension of the stored file (with NewFileNames acquisition group and number, such as 1-001.dcm), and with IncludeMD5 md5hashes.csv last.
     """
@@ -742,10 +736,7 @@ class SeriesV1(BaseModel):
     """
     Protocol name, DICOM (0018,1030), free text.
     """
-    series_date: Annotated[
-        str | None,
-        Field(alias="SeriesDate", pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]+$"),
-    ] = None
+    series_date: Annotated[str | None, Field(alias="SeriesDate")] = None
     """
     Date of the series as `YYYY-MM-DD hh:mm:ss.0`, shifted or dummy after de-identification.
     """
@@ -785,13 +776,11 @@ class SeriesV1(BaseModel):
     """
     Software versions, DICOM (0018,1020); may carry free device text.
     """
-    image_count: Annotated[int, Field(alias="ImageCount", ge=0)]
+    image_count: Annotated[int, Field(alias="ImageCount")]
     """
     Number of images (DICOM files) of the series.
     """
-    time_stamp: Annotated[
-        str | None, Field(alias="TimeStamp", pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]+$")
-    ] = None
+    time_stamp: Annotated[str | None, Field(alias="TimeStamp")] = None
     """
     Time of the last submission of an image of the series as `YYYY-MM-DD hh:mm:ss.0`; MaxSubmissionTimestamp in v4.
     """
@@ -807,14 +796,11 @@ class SeriesV1(BaseModel):
     """
     DOI address of the collection; DataDescriptionURI in v4.
     """
-    file_size: Annotated[int | None, Field(alias="FileSize", ge=0)] = None
+    file_size: Annotated[int | None, Field(alias="FileSize")] = None
     """
     Sum of the sizes of the DICOM files in bytes (the ZIP is smaller).
     """
-    date_released: Annotated[
-        str | None,
-        Field(alias="DateReleased", pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]+$"),
-    ] = None
+    date_released: Annotated[str | None, Field(alias="DateReleased")] = None
     """
     Time of release as `YYYY-MM-DD hh:mm:ss.0`.
     """
@@ -822,9 +808,7 @@ class SeriesV1(BaseModel):
     """
     Description of the study, DICOM (0008,1030). `StudyDesc` in series rows, `StudyDescription` in study rows.
     """
-    study_date: Annotated[
-        str | None, Field(alias="StudyDate", pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]+$")
-    ] = None
+    study_date: Annotated[str | None, Field(alias="StudyDate")] = None
     """
     Date of the study as `YYYY-MM-DD hh:mm:ss.0`, shifted or dummy after de-identification.
     """
@@ -847,10 +831,7 @@ class PatientV1(BaseModel):
     """
     Patient name, DICOM (0010,0010); after de-identification usually the patient id.
     """
-    patient_birth_date: Annotated[
-        str | None,
-        Field(alias="PatientBirthDate", pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]+$"),
-    ] = None
+    patient_birth_date: Annotated[str | None, Field(alias="PatientBirthDate")] = None
     """
     Date of birth as `YYYY-MM-DD hh:mm:ss.0`, removed in v4.
     """
@@ -900,9 +881,7 @@ class PatientStudyV1(BaseModel):
     """
     Unique id of the study, DICOM (0020,000D).
     """
-    study_date: Annotated[
-        str | None, Field(alias="StudyDate", pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]+$")
-    ] = None
+    study_date: Annotated[str | None, Field(alias="StudyDate")] = None
     """
     Date of the study as `YYYY-MM-DD hh:mm:ss.0`, shifted or dummy after de-identification.
     """
@@ -930,10 +909,7 @@ class PatientStudyV1(BaseModel):
     """
     Patient name, DICOM (0010,0010); after de-identification usually the patient id.
     """
-    patient_birth_date: Annotated[
-        str | None,
-        Field(alias="PatientBirthDate", pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]+$"),
-    ] = None
+    patient_birth_date: Annotated[str | None, Field(alias="PatientBirthDate")] = None
     """
     Date of birth as `YYYY-MM-DD hh:mm:ss.0`, removed in v4.
     """
@@ -949,7 +925,7 @@ class PatientStudyV1(BaseModel):
     """
     Collection the row belongs to, spelled as the archive spells it.
     """
-    series_count: Annotated[int, Field(alias="SeriesCount", ge=0)]
+    series_count: Annotated[int, Field(alias="SeriesCount")]
     """
     Number of public series of the study.
     """
@@ -970,11 +946,11 @@ class SeriesSizeV1(BaseModel):
     Rows of v1 and v2, kept for clients that read those generations or recordings of them; no v4 operation sends them. getSeriesSize: an unknown series is one empty object, where v4 sends an empty body.
     """
 
-    total_size_in_bytes: Annotated[int | None, Field(alias="TotalSizeInBytes", ge=0)] = None
+    total_size_in_bytes: Annotated[int | None, Field(alias="TotalSizeInBytes")] = None
     """
     Sum of the sizes of the DICOM files in bytes.
     """
-    object_count: Annotated[int | None, Field(alias="ObjectCount", ge=0)] = None
+    object_count: Annotated[int | None, Field(alias="ObjectCount")] = None
     """
     Number of images (DICOM files) of the series.
     """
@@ -1033,11 +1009,11 @@ class SeriesMetadataV1(BaseModel):
     """
     SOP class of the images, DICOM (0008,0016).
     """
-    number_of_images: Annotated[str | None, Field(alias="Number of Images", pattern="^[0-9]+$")] = None
+    number_of_images: Annotated[str | None, Field(alias="Number of Images")] = None
     """
     Number of images, decimal digits.
     """
-    file_size: Annotated[str | None, Field(alias="File Size", pattern="^[0-9]+$")] = None
+    file_size: Annotated[str | None, Field(alias="File Size")] = None
     """
     Sum of the sizes of the DICOM files in bytes, decimal digits.
     """
@@ -1045,7 +1021,7 @@ class SeriesMetadataV1(BaseModel):
     """
     In spite of its name the study id, DICOM (0020,0010).
     """
-    series_number: Annotated[str | None, Field(alias="Series Number", pattern="^-?[0-9]+(\\.[0-9]+)?$")] = None
+    series_number: Annotated[str | None, Field(alias="Series Number")] = None
     """
     Series number with six decimals, such as `1.000000`.
     """
@@ -1057,27 +1033,15 @@ class SeriesMetadataV1(BaseModel):
     """
     Address of the licence text.
     """
-    annotation_size: Annotated[str | None, Field(alias="Annotation Size", pattern="^[0-9]+$")] = None
+    annotation_size: Annotated[str | None, Field(alias="Annotation Size")] = None
     """
     Size of the annotation files in bytes, decimal digits.
     """
-    date_released: Annotated[
-        str | None,
-        Field(
-            alias="Date Released",
-            pattern="^[A-Z][a-z]{2} [A-Z][a-z]{2} [0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} [A-Z]{2,5} [0-9]{4}$",
-        ),
-    ] = None
+    date_released: Annotated[str | None, Field(alias="Date Released")] = None
     """
     Time of release in Java's form, such as `Mon Nov 04 11:45:52 UTC 2013`.
     """
-    series_date: Annotated[
-        str | None,
-        Field(
-            alias="Series Date",
-            pattern="^[A-Z][a-z]{2} [A-Z][a-z]{2} [0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} [A-Z]{2,5} [0-9]{4}$",
-        ),
-    ] = None
+    series_date: Annotated[str | None, Field(alias="Series Date")] = None
     """
     Date of the series in Java's form, shifted or dummy after de-identification.
     """
@@ -1101,13 +1065,7 @@ class SeriesMetadataV1(BaseModel):
     """
     Software versions, DICOM (0018,1020); may carry free device text.
     """
-    time_stamp: Annotated[
-        str | None,
-        Field(
-            alias="TimeStamp",
-            pattern="^[A-Z][a-z]{2} [A-Z][a-z]{2} [0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2} [A-Z]{2,5} [0-9]{4}$",
-        ),
-    ] = None
+    time_stamp: Annotated[str | None, Field(alias="TimeStamp")] = None
     """
     Time of the last submission in Java's form.
     """
@@ -1122,7 +1080,7 @@ class ValueCountUnversioned(BaseModel):
     """
     Value counted: collection, modality, body part or manufacturer; empty text for none.
     """
-    count: Annotated[str, Field(pattern="^[0-9]+$")]
+    count: str
     """
     Number of distinct patients, decimal digits.
     """

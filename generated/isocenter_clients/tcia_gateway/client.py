@@ -20,14 +20,14 @@ from .contract import load
 
 __all__ = ["TciaGatewayClient", "TciaGatewaySyncClient"]
 
-_GET_COLLECTION_VALUES: Shape[list[models.CollectionValue] | bytes | str | None] = Shape(lambda: list[models.CollectionValue] | bytes | str | None)
-_GET_MODALITY_VALUES: Shape[list[models.ModalityValue] | bytes | str | None] = Shape(lambda: list[models.ModalityValue] | bytes | str | None)
-_GET_BODY_PART_VALUES: Shape[list[models.BodyPartValue] | bytes | str | None] = Shape(lambda: list[models.BodyPartValue] | bytes | str | None)
-_GET_MANUFACTURER_VALUES: Shape[list[models.ManufacturerValue] | bytes | str | None] = Shape(lambda: list[models.ManufacturerValue] | bytes | str | None)
-_GET_PATIENT: Shape[list[models.Patient] | bytes | str | None] = Shape(lambda: list[models.Patient] | bytes | str | None)
-_GET_PATIENT_STUDY: Shape[list[models.PatientStudy] | bytes | str | None] = Shape(lambda: list[models.PatientStudy] | bytes | str | None)
-_GET_SERIES: Shape[list[models.Series] | bytes | str | None] = Shape(lambda: list[models.Series] | bytes | str | None)
-_GET_SERIES_SIZE: Shape[list[models.SeriesSize] | bytes | str | None] = Shape(lambda: list[models.SeriesSize] | bytes | str | None)
+_GET_COLLECTION_VALUES: Shape[list[models.CollectionValue] | str] = Shape(lambda: list[models.CollectionValue] | str)
+_GET_MODALITY_VALUES: Shape[list[models.ModalityValue] | str] = Shape(lambda: list[models.ModalityValue] | str)
+_GET_BODY_PART_VALUES: Shape[list[models.BodyPartValue] | str] = Shape(lambda: list[models.BodyPartValue] | str)
+_GET_MANUFACTURER_VALUES: Shape[list[models.ManufacturerValue] | str] = Shape(lambda: list[models.ManufacturerValue] | str)
+_GET_PATIENT: Shape[list[models.Patient] | str] = Shape(lambda: list[models.Patient] | str)
+_GET_PATIENT_STUDY: Shape[list[models.PatientStudy] | str] = Shape(lambda: list[models.PatientStudy] | str)
+_GET_SERIES: Shape[list[models.Series] | str] = Shape(lambda: list[models.Series] | str)
+_GET_SERIES_SIZE: Shape[list[models.SeriesSize] | str] = Shape(lambda: list[models.SeriesSize] | str)
 _GET_IMAGE: Shape[bytes | None] = Shape(lambda: bytes | None)
 _GET_CONTENTS_BY_NAME: Shape[list[models.SharedListItem]] = Shape(lambda: list[models.SharedListItem])
 
@@ -44,9 +44,7 @@ class TciaGatewayClient(AsyncApi):
         self,
         *,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.CollectionValue] | bytes | str | None]:
+    ) -> Result[list[models.CollectionValue] | str]:
         """List collections.
 
         Answers the names of all collections. Start here; the other queries need the exact spelling.
@@ -57,10 +55,8 @@ class TciaGatewayClient(AsyncApi):
         """
         return await self._call(
             "getCollectionValues",
-            {"format": format,  },
+            {"format": format},
             _GET_COLLECTION_VALUES,
-            save_to=save_to,
-            progress=progress,
         )
 
     async def get_modality_values(
@@ -70,9 +66,7 @@ class TciaGatewayClient(AsyncApi):
         body_part_examined: str | None = None,
         modality: str | None = None,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.ModalityValue] | bytes | str | None]:
+    ) -> Result[list[models.ModalityValue] | str]:
         """List modalities.
 
         Answers the modalities (CT, MR and so on) of the archive, narrowed to a collection or a body part if
@@ -87,10 +81,8 @@ class TciaGatewayClient(AsyncApi):
         """
         return await self._call(
             "getModalityValues",
-            {"Collection": collection, "BodyPartExamined": body_part_examined, "Modality": modality, "format": format,  },
+            {"Collection": collection, "BodyPartExamined": body_part_examined, "Modality": modality, "format": format},
             _GET_MODALITY_VALUES,
-            save_to=save_to,
-            progress=progress,
         )
 
     async def get_body_part_values(
@@ -100,9 +92,7 @@ class TciaGatewayClient(AsyncApi):
         body_part_examined: str | None = None,
         modality: str | None = None,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.BodyPartValue] | bytes | str | None]:
+    ) -> Result[list[models.BodyPartValue] | str]:
         """List body parts.
 
         Answers the examined body parts of the archive, narrowed to a collection or a modality if given. A
@@ -117,10 +107,8 @@ class TciaGatewayClient(AsyncApi):
         """
         return await self._call(
             "getBodyPartValues",
-            {"Collection": collection, "BodyPartExamined": body_part_examined, "Modality": modality, "format": format,  },
+            {"Collection": collection, "BodyPartExamined": body_part_examined, "Modality": modality, "format": format},
             _GET_BODY_PART_VALUES,
-            save_to=save_to,
-            progress=progress,
         )
 
     async def get_manufacturer_values(
@@ -130,9 +118,7 @@ class TciaGatewayClient(AsyncApi):
         modality: str | None = None,
         body_part_examined: str | None = None,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.ManufacturerValue] | bytes | str | None]:
+    ) -> Result[list[models.ManufacturerValue] | str]:
         """List manufacturers.
 
         Answers the makers of the scanners as the files spell them, narrowed to a collection, a modality or a
@@ -147,10 +133,8 @@ class TciaGatewayClient(AsyncApi):
         """
         return await self._call(
             "getManufacturerValues",
-            {"Collection": collection, "Modality": modality, "BodyPartExamined": body_part_examined, "format": format,  },
+            {"Collection": collection, "Modality": modality, "BodyPartExamined": body_part_examined, "format": format},
             _GET_MANUFACTURER_VALUES,
-            save_to=save_to,
-            progress=progress,
         )
 
     async def get_patient(
@@ -158,9 +142,7 @@ class TciaGatewayClient(AsyncApi):
         *,
         collection: str | None = None,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.Patient] | bytes | str | None]:
+    ) -> Result[list[models.Patient] | str]:
         """List patients.
 
         Answers the patients of a collection, or all of the archive. A patient of two collections has two rows.
@@ -172,10 +154,8 @@ class TciaGatewayClient(AsyncApi):
         """
         return await self._call(
             "getPatient",
-            {"Collection": collection, "format": format,  },
+            {"Collection": collection, "format": format},
             _GET_PATIENT,
-            save_to=save_to,
-            progress=progress,
         )
 
     async def get_patient_study(
@@ -185,9 +165,7 @@ class TciaGatewayClient(AsyncApi):
         patient_id: str | None = None,
         study_instance_uid: str | None = None,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.PatientStudy] | bytes | str | None]:
+    ) -> Result[list[models.PatientStudy] | str]:
         """List studies.
 
         Answers the studies of a collection or a patient, or one study by its UID.
@@ -201,10 +179,8 @@ class TciaGatewayClient(AsyncApi):
         """
         return await self._call(
             "getPatientStudy",
-            {"Collection": collection, "PatientID": patient_id, "StudyInstanceUID": study_instance_uid, "format": format,  },
+            {"Collection": collection, "PatientID": patient_id, "StudyInstanceUID": study_instance_uid, "format": format},
             _GET_PATIENT_STUDY,
-            save_to=save_to,
-            progress=progress,
         )
 
     async def get_series(
@@ -216,9 +192,7 @@ class TciaGatewayClient(AsyncApi):
         series_instance_uid: str | None = None,
         modality: str | None = None,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.Series] | bytes | str | None]:
+    ) -> Result[list[models.Series] | str]:
         """List series.
 
         Answers the series of a collection, patient or study, or one series by its UID. Always give at least one
@@ -235,10 +209,8 @@ class TciaGatewayClient(AsyncApi):
         """
         return await self._call(
             "getSeries",
-            {"Collection": collection, "StudyInstanceUID": study_instance_uid, "PatientID": patient_id, "SeriesInstanceUID": series_instance_uid, "Modality": modality, "format": format,  },
+            {"Collection": collection, "StudyInstanceUID": study_instance_uid, "PatientID": patient_id, "SeriesInstanceUID": series_instance_uid, "Modality": modality, "format": format},
             _GET_SERIES,
-            save_to=save_to,
-            progress=progress,
         )
 
     async def get_series_size(
@@ -246,9 +218,7 @@ class TciaGatewayClient(AsyncApi):
         *,
         series_instance_uid: str,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.SeriesSize] | bytes | str | None]:
+    ) -> Result[list[models.SeriesSize] | str]:
         """Size of a series.
 
         Answers how many bytes and files a series has, as a list of one row. Ask before a download. It is slow
@@ -261,10 +231,8 @@ class TciaGatewayClient(AsyncApi):
         """
         return await self._call(
             "getSeriesSize",
-            {"SeriesInstanceUID": series_instance_uid, "format": format,  },
+            {"SeriesInstanceUID": series_instance_uid, "format": format},
             _GET_SERIES_SIZE,
-            save_to=save_to,
-            progress=progress,
         )
 
     async def get_image(
@@ -285,7 +253,7 @@ class TciaGatewayClient(AsyncApi):
         """
         return await self._call(
             "getImage",
-            {"SeriesInstanceUID": series_instance_uid,  },
+            {"SeriesInstanceUID": series_instance_uid},
             _GET_IMAGE,
             save_to=save_to,
             progress=progress,
@@ -306,7 +274,7 @@ class TciaGatewayClient(AsyncApi):
         """
         return await self._call(
             "getContentsByName",
-            {"name": name,  },
+            {"name": name},
             _GET_CONTENTS_BY_NAME,
         )
 
@@ -323,9 +291,7 @@ class TciaGatewaySyncClient(SyncApi):
         self,
         *,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.CollectionValue] | bytes | str | None]:
+    ) -> Result[list[models.CollectionValue] | str]:
         """List collections.
 
         Answers the names of all collections. Start here; the other queries need the exact spelling.
@@ -336,10 +302,8 @@ class TciaGatewaySyncClient(SyncApi):
         """
         return self._call(
             "getCollectionValues",
-            {"format": format,  },
+            {"format": format},
             _GET_COLLECTION_VALUES,
-            save_to=save_to,
-            progress=progress,
         )
 
     def get_modality_values(
@@ -349,9 +313,7 @@ class TciaGatewaySyncClient(SyncApi):
         body_part_examined: str | None = None,
         modality: str | None = None,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.ModalityValue] | bytes | str | None]:
+    ) -> Result[list[models.ModalityValue] | str]:
         """List modalities.
 
         Answers the modalities (CT, MR and so on) of the archive, narrowed to a collection or a body part if
@@ -366,10 +328,8 @@ class TciaGatewaySyncClient(SyncApi):
         """
         return self._call(
             "getModalityValues",
-            {"Collection": collection, "BodyPartExamined": body_part_examined, "Modality": modality, "format": format,  },
+            {"Collection": collection, "BodyPartExamined": body_part_examined, "Modality": modality, "format": format},
             _GET_MODALITY_VALUES,
-            save_to=save_to,
-            progress=progress,
         )
 
     def get_body_part_values(
@@ -379,9 +339,7 @@ class TciaGatewaySyncClient(SyncApi):
         body_part_examined: str | None = None,
         modality: str | None = None,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.BodyPartValue] | bytes | str | None]:
+    ) -> Result[list[models.BodyPartValue] | str]:
         """List body parts.
 
         Answers the examined body parts of the archive, narrowed to a collection or a modality if given. A
@@ -396,10 +354,8 @@ class TciaGatewaySyncClient(SyncApi):
         """
         return self._call(
             "getBodyPartValues",
-            {"Collection": collection, "BodyPartExamined": body_part_examined, "Modality": modality, "format": format,  },
+            {"Collection": collection, "BodyPartExamined": body_part_examined, "Modality": modality, "format": format},
             _GET_BODY_PART_VALUES,
-            save_to=save_to,
-            progress=progress,
         )
 
     def get_manufacturer_values(
@@ -409,9 +365,7 @@ class TciaGatewaySyncClient(SyncApi):
         modality: str | None = None,
         body_part_examined: str | None = None,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.ManufacturerValue] | bytes | str | None]:
+    ) -> Result[list[models.ManufacturerValue] | str]:
         """List manufacturers.
 
         Answers the makers of the scanners as the files spell them, narrowed to a collection, a modality or a
@@ -426,10 +380,8 @@ class TciaGatewaySyncClient(SyncApi):
         """
         return self._call(
             "getManufacturerValues",
-            {"Collection": collection, "Modality": modality, "BodyPartExamined": body_part_examined, "format": format,  },
+            {"Collection": collection, "Modality": modality, "BodyPartExamined": body_part_examined, "format": format},
             _GET_MANUFACTURER_VALUES,
-            save_to=save_to,
-            progress=progress,
         )
 
     def get_patient(
@@ -437,9 +389,7 @@ class TciaGatewaySyncClient(SyncApi):
         *,
         collection: str | None = None,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.Patient] | bytes | str | None]:
+    ) -> Result[list[models.Patient] | str]:
         """List patients.
 
         Answers the patients of a collection, or all of the archive. A patient of two collections has two rows.
@@ -451,10 +401,8 @@ class TciaGatewaySyncClient(SyncApi):
         """
         return self._call(
             "getPatient",
-            {"Collection": collection, "format": format,  },
+            {"Collection": collection, "format": format},
             _GET_PATIENT,
-            save_to=save_to,
-            progress=progress,
         )
 
     def get_patient_study(
@@ -464,9 +412,7 @@ class TciaGatewaySyncClient(SyncApi):
         patient_id: str | None = None,
         study_instance_uid: str | None = None,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.PatientStudy] | bytes | str | None]:
+    ) -> Result[list[models.PatientStudy] | str]:
         """List studies.
 
         Answers the studies of a collection or a patient, or one study by its UID.
@@ -480,10 +426,8 @@ class TciaGatewaySyncClient(SyncApi):
         """
         return self._call(
             "getPatientStudy",
-            {"Collection": collection, "PatientID": patient_id, "StudyInstanceUID": study_instance_uid, "format": format,  },
+            {"Collection": collection, "PatientID": patient_id, "StudyInstanceUID": study_instance_uid, "format": format},
             _GET_PATIENT_STUDY,
-            save_to=save_to,
-            progress=progress,
         )
 
     def get_series(
@@ -495,9 +439,7 @@ class TciaGatewaySyncClient(SyncApi):
         series_instance_uid: str | None = None,
         modality: str | None = None,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.Series] | bytes | str | None]:
+    ) -> Result[list[models.Series] | str]:
         """List series.
 
         Answers the series of a collection, patient or study, or one series by its UID. Always give at least one
@@ -514,10 +456,8 @@ class TciaGatewaySyncClient(SyncApi):
         """
         return self._call(
             "getSeries",
-            {"Collection": collection, "StudyInstanceUID": study_instance_uid, "PatientID": patient_id, "SeriesInstanceUID": series_instance_uid, "Modality": modality, "format": format,  },
+            {"Collection": collection, "StudyInstanceUID": study_instance_uid, "PatientID": patient_id, "SeriesInstanceUID": series_instance_uid, "Modality": modality, "format": format},
             _GET_SERIES,
-            save_to=save_to,
-            progress=progress,
         )
 
     def get_series_size(
@@ -525,9 +465,7 @@ class TciaGatewaySyncClient(SyncApi):
         *,
         series_instance_uid: str,
         format: Literal['JSON', 'CSV', 'HTML', 'XML'] | None = None,
-        save_to: Path | None = None,
-        progress: Progress | None = None,
-    ) -> Result[list[models.SeriesSize] | bytes | str | None]:
+    ) -> Result[list[models.SeriesSize] | str]:
         """Size of a series.
 
         Answers how many bytes and files a series has, as a list of one row. Ask before a download. It is slow
@@ -540,10 +478,8 @@ class TciaGatewaySyncClient(SyncApi):
         """
         return self._call(
             "getSeriesSize",
-            {"SeriesInstanceUID": series_instance_uid, "format": format,  },
+            {"SeriesInstanceUID": series_instance_uid, "format": format},
             _GET_SERIES_SIZE,
-            save_to=save_to,
-            progress=progress,
         )
 
     def get_image(
@@ -564,7 +500,7 @@ class TciaGatewaySyncClient(SyncApi):
         """
         return self._call(
             "getImage",
-            {"SeriesInstanceUID": series_instance_uid,  },
+            {"SeriesInstanceUID": series_instance_uid},
             _GET_IMAGE,
             save_to=save_to,
             progress=progress,
@@ -585,6 +521,6 @@ class TciaGatewaySyncClient(SyncApi):
         """
         return self._call(
             "getContentsByName",
-            {"name": name,  },
+            {"name": name},
             _GET_CONTENTS_BY_NAME,
         )

@@ -136,7 +136,7 @@ class PatientStudy(BaseModel):
     """
     Collection of the study.
     """
-    series_count: Annotated[int | None, Field(alias="SeriesCount", ge=0)] = None
+    series_count: Annotated[int | None, Field(alias="SeriesCount")] = None
     """
     Number of series in the study.
     """
@@ -175,7 +175,7 @@ class Series(BaseModel):
     """
     Examined body part.
     """
-    series_number: Annotated[str | None, Field(alias="SeriesNumber", pattern="^-?[0-9]+(\\.[0-9]+)?$")] = None
+    series_number: Annotated[str | None, Field(alias="SeriesNumber")] = None
     """
     Number of the series within its study, as a decimal number in a string.
     """
@@ -203,7 +203,7 @@ class Series(BaseModel):
     """
     Software of the scanner.
     """
-    image_count: Annotated[int | None, Field(alias="ImageCount", ge=0)] = None
+    image_count: Annotated[int | None, Field(alias="ImageCount")] = None
     """
     Number of DICOM files in the series.
     """
@@ -214,11 +214,11 @@ class SeriesSize(BaseModel):
     Size of one series.
     """
 
-    total_size_in_bytes: Annotated[str | None, Field(alias="TotalSizeInBytes", pattern="^[0-9]+(\\.[0-9]+)?$")] = None
+    total_size_in_bytes: Annotated[str | None, Field(alias="TotalSizeInBytes")] = None
     """
     Size of all DICOM files together in bytes, as a decimal number in a string.
     """
-    object_count: Annotated[int | None, Field(alias="ObjectCount", ge=0)] = None
+    object_count: Annotated[int | None, Field(alias="ObjectCount")] = None
     """
     Number of DICOM files.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import keyword
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from typing import Any
 import jinja2
 import msgspec
 
-from isocenter.codegen.models import Types, class_name, snake
+from isocenter.codegen.models import Types, class_name, prose, snake
 from isocenter.codegen.spec import read, read_spec
 from isocenter.core.contract import Contract
 from isocenter.core.errors import InvalidSpec
@@ -94,7 +95,8 @@ def tools(api: str) -> dict[str, Any]:
 
 def module_name(api: str) -> str:
     """An API's name as a module."""
-    return re.sub(r"[^a-z0-9]+", "_", api.lower()).strip("_")
+    name = re.sub(r"[^a-z0-9]+", "_", api.lower()).strip("_")
+    return name if name.isidentifier() and not keyword.iskeyword(name) else f"api_{name}"
 
 
 def render_api(contract: Contract, source: str, table: Mapping[str, Any] | None) -> Files:
@@ -110,17 +112,19 @@ def render_api(contract: Contract, source: str, table: Mapping[str, Any] | None)
         keep_trailing_newline=True,
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
     )
+    title, source = prose(contract.title), prose(source)
+    taken = {"client", "contract", "close", "aclose"}  # what the base classes call their own
     client = environment.get_template("client.py.jinja").render(
-        contract=contract,
+        title=title,
         source=source,
         name=name,
-        operations=[_described(operation, types) for operation in contract.operations.values()],
+        operations=[_described(operation, types, taken) for operation in contract.operations.values()],
     )
     result: Files = {
-        "__init__.py": API_PY.format(title=contract.title, source=source, name=name).encode(),
+        "__init__.py": API_PY.format(title=title, source=source, name=name).encode(),
         "client.py": _tidy(client).encode(),
         "models.py": models.encode(),
-        "contract.py": CONTRACT_PY.format(title=contract.title).encode(),
+        "contract.py": CONTRACT_PY.format(title=title).encode(),
         "contract.json": msgspec.json.format(
             msgspec.json.encode(contract.document, order="deterministic" if table is None else None), indent=1
         ),
@@ -135,16 +139,14 @@ def _tidy(source: str) -> str:
     return re.sub(r"\n{4,}", "\n\n\n", re.sub(r"[ \t]+\n", "\n", source)).rstrip() + "\n"
 
 
-def _described(operation: Operation, types: Types) -> dict[str, Any]:
+def _described(operation: Operation, types: Types, methods: set[str]) -> dict[str, Any]:
+    """What the template needs to know of an operation; `methods` collects the names that are taken."""
     arguments, nullable, documented = [], [], []
-    taken: set[str] = set()
+    taken = {"content_type"} if len(operation.body_types) > 1 else set[str]()
     ordered = sorted(operation.arguments.values(), key=lambda argument: not argument.required)
     for argument in ordered:
         kind, may_be_null = types.argument(argument)
-        name = snake(argument.name)
-        while name in taken:
-            name += "_"
-        taken.add(name)
+        name = _free(snake(argument.name), taken)
         if may_be_null:
             nullable.append(argument.name)
         if argument.required:
@@ -159,37 +161,38 @@ def _described(operation: Operation, types: Types) -> dict[str, Any]:
             )
         arguments.append({"name": name, "wire": argument.name, "type": declared})
         if argument.description:
-            text = " ".join(argument.description.split()).replace("\\", "\\\\").replace('"""', "'''")
-            documented += textwrap.wrap(f"{name}: {text}", 112, initial_indent=" " * 12, subsequent_indent=" " * 16)
-    returns = types.returns(operation)
-    description = operation.description.strip().replace("\\", "\\\\").replace('"""', "'''")
-    paragraphs = [
-        textwrap.fill(" ".join(part.split()), 112, initial_indent=" " * 8, subsequent_indent=" " * 8)
-        for part in description.split("\n\n")
-        if part.strip()
-    ]
+            text = f"{name}: {prose(argument.description)}"
+            documented += textwrap.wrap(text, 112, initial_indent=" " * 12, subsequent_indent=" " * 16)
     if len(operation.body_types) > 1:
         choices = ", ".join(repr(kind) for kind in operation.body_types)
         arguments.append({"name": "content_type", "wire": "content_type", "type": f"Literal[{choices}] | None = None"})
+    paragraphs = [
+        textwrap.fill(prose(part), 112, initial_indent=" " * 8, subsequent_indent=" " * 8)
+        for part in operation.description.strip().split("\n\n")
+        if part.strip()
+    ]
+    name = _free(snake(operation.id), methods)
     return {
         "id": operation.id,
-        "name": snake(operation.id),
-        "summary": (operation.summary or f"{operation.method} {operation.path}")
-        .replace("\\", "\\\\")
-        .rstrip(".")
-        .replace('"', "'")
-        + ".",
+        "name": name,
+        "summary": prose(operation.summary or f"{operation.method} {operation.path}").rstrip(".") + ".",
         "description": "\n\n".join(paragraphs),
         "documented": documented,
         "arguments": arguments,
         "nullable": tuple(nullable),
-        "returns": returns,
-        "returns_value": returns,
-        "shape": f"_{snake(operation.id).upper()}",
+        "returns": types.returns(operation),
+        "statuses": {repr(status): kind for status, kind in types.statuses(operation).items()},
+        "shape": f"_{name.upper()}",
         "binary": operation.has_binary_answer,
         "extra": operation.body_extra,
-        "choice": False,
     }
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
 
 
 def render_all(openapi: Path) -> Files:
@@ -275,11 +278,15 @@ def write(wanted: Files, folder: Path, *, remove_others: bool) -> list[str]:
 
 def _remove_orphans(wanted: Iterable[str], folder: Path) -> list[str]:
     keep = set(wanted)
+    packages = {folder / Path(name).parent for name in keep}
     removed = []
     for path in sorted(folder.rglob("*"), reverse=True):
         name = str(path.relative_to(folder))
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
+        elif path.parent.name == "__pycache__":  # goes with its package
+            if path.parent.parent not in packages:
+                path.unlink()
         elif path.is_file() and name not in keep:
             path.unlink()
             removed.append(name)

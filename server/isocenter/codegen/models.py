@@ -21,6 +21,27 @@ SCALARS = {
     "object": "dict[str, Any]",
 }
 PYDANTIC_FORMATS = frozenset({"date", "date-time", "uuid", "time"})
+TYPING_KEYS = frozenset(
+    {
+        "$ref",
+        "additionalProperties",
+        "allOf",
+        "anyOf",
+        "const",
+        "default",
+        "deprecated",
+        "description",
+        "enum",
+        "format",
+        "items",
+        "oneOf",
+        "prefixItems",
+        "properties",
+        "required",
+        "type",
+    }
+)
+"""The keywords that say what a value is called and of which type it is."""
 
 
 def class_name(schema_name: str) -> str:
@@ -42,6 +63,41 @@ def snake(name: str) -> str:
         if result[0].isdigit()
         else result
     )
+
+
+def typing_only(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without alternatives that are mere conditions (`anyOf: [{required: [a]}, {required: [b]}]`) on what it declares."""
+
+    def condition(child: Any) -> bool:
+        return not isinstance(child, dict) or not child.keys() & TYPING_KEYS - {"required", "description"}
+
+    out = dict(schema)
+    for key in ("anyOf", "oneOf"):
+        if "properties" in out and all(condition(child) for child in out.get(key) or ()):
+            out.pop(key, None)
+    kept = [child for child in out.pop("allOf", ()) if not condition(child)]
+    return out | {"allOf": kept} if kept else out
+
+
+def literals(values: list[Any], *, numbers: bool = False) -> str | None:
+    """`Literal[...]` for closed values, None where a type checker and JSON may disagree on what is equal (`1` and `1.0`)."""
+    kinds = (str, bool, int) if numbers else (str, bool)
+    if not all(value is None or isinstance(value, kinds) for value in values):
+        return None
+    named = ", ".join(repr(value) for value in values if value is not None)
+    return union([*([f"Literal[{named}]"] if named else []), *(["None"] if None in values else [])])
+
+
+def kinds_of(values: list[Any]) -> list[str]:
+    """The JSON types of some values, in the order they appear."""
+    names = {bool: "boolean", str: "string", int: "integer", float: "number", list: "array", type(None): "null"}
+    return list(dict.fromkeys(names.get(type(value), "object") for value in values))
+
+
+def prose(text: str) -> str:
+    """Any text as one line that may stand inside a docstring, not at its end, and does not end it."""
+    plain = "".join(char for char in " ".join(text.split()) if char.isprintable())
+    return plain.replace("\\", "\\\\").replace('"""', "'''")
 
 
 class Types:
@@ -98,28 +154,37 @@ class Types:
                 else ""
             )
         body = str(source).partition("from __future__ import annotations\n")[2]
-        return f'"""{self.contract.title}: the schemas of {self.contract.file} as pydantic models."""\n\nfrom __future__ import annotations\n{body}'
+        title = f'"""{prose(self.contract.title)}: the schemas of {prose(self.contract.file)} as pydantic models."""'
+        return f"{title}\n\nfrom __future__ import annotations\n{body.rstrip()}\n"
 
     def _for_models(self, schema: Any) -> Any:
-        """What the generator should see: renamed references, no format it would guess at, no example it would copy."""
+        """What the generator should see: names and types. Bounds, patterns and conditions stay with the judge.
+
+        Models that check as well would only disagree with it at the edges (regular expression dialects, `1.0` as an integer, rounding
+        in `multipleOf`), and pydantic quotes the offending value where the judge does not.
+        """
 
         def change(_: str, child: Any) -> Any:
             child = rebuild(child, change)
             if not isinstance(child, dict):
                 return child
-            out = {
-                key: value
-                for key, value in child.items()
-                if not key.startswith("x-") and key not in ("example", "examples", "title")
-            }
+            out = {key: value for key, value in typing_only(child).items() if key in TYPING_KEYS}
             if out.get("format") not in PYDANTIC_FORMATS:
                 out.pop("format", None)
             if isinstance(out.get("$ref"), str):
                 prefix, _, name = out["$ref"].rpartition("/")
                 if prefix == "#/components/schemas":
                     out["$ref"] = f"{prefix}/{self.names.get(name.replace('~1', '/').replace('~0', '~'), name)}"
+            values = [out["const"]] if "const" in out else out.get("enum")
+            if values and literals(values) is None:
+                out = {key: value for key, value in out.items() if key not in ("const", "enum")}
+                out.setdefault("type", kinds_of(values))
+            if "prefixItems" in out:
+                out |= {key: child[key] for key in ("minItems", "maxItems") if key in child}
             if "properties" in out and out.get("additionalProperties") is False:
-                del out["additionalProperties"]  # models carry types; the judge closes requests
+                del out["additionalProperties"]
+            if "patternProperties" in child:
+                out["additionalProperties"] = True
             return out
 
         return change("", schema)
@@ -137,15 +202,11 @@ class Types:
             if name in self.names and self._is_class(target):
                 return f"models.{self.names[name]} | Mapping[str, Any]" if request else f"models.{self.names[name]}"
             return self.expression(target, seen | {ref}, request=request)
-        if "const" in schema:
-            return f"Literal[{schema['const']!r}]" if isinstance(schema["const"], (str, int, bool)) else "Any"
-        if "enum" in schema:
-            values = [value for value in schema["enum"] if isinstance(value, (str, int, bool)) or value is None]
-            return (
-                f"Literal[{', '.join(repr(value) for value in values)}]"
-                if len(values) == len(schema["enum"])
-                else "Any"
-            )
+        schema = typing_only(schema)
+        if "const" in schema or "enum" in schema:
+            values = [schema["const"]] if "const" in schema else schema["enum"]
+            found = literals(values, numbers=request)
+            return found or union(SCALARS.get(kind, "Any") for kind in kinds_of(values))
         branches = [child for key in ("anyOf", "oneOf") for child in schema.get(key) or ()]
         if branches:
             return union(self.expression(child, seen, request=request) for child in branches)
@@ -183,6 +244,7 @@ class Types:
         return SCALARS.get(kind, "Any")
 
     def _is_class(self, schema: dict[str, Any]) -> bool:
+        schema = typing_only(schema)
         kinds = schema.get("type")
         return (
             "properties" in schema
@@ -200,33 +262,48 @@ class Types:
 
     def returns(self, operation: Operation) -> str:
         """The type of a call's `value`: every documented success."""
-        found: list[str] = []
+        found = self._by_status(operation)
+        return union(found.values()) if found else "None"
+
+    def statuses(self, operation: Operation) -> dict[str, str]:
+        """The type by status, where it differs from status to status."""
+        found = self._by_status(operation)
+        return found if len(set(found.values())) > 1 else {}
+
+    def _by_status(self, operation: Operation) -> dict[str, str]:
+        found: dict[str, str] = {}
         for answer in operation.answers.values():
-            if not (answer.success or answer.status.startswith("2") or (answer.status == "default" and not found)):
+            if not (answer.success or (answer.status == "default" and not found)):
                 continue
+            members: list[str] = []
             for content in answer.contents:
                 if content.binary:
-                    found.append("bytes")
+                    members.append("bytes")
                 elif is_json(content.media_type) and content.schema and not content.text:
-                    found.append(self.expression(lookup(self.contract.document, content.schema)))
+                    members.append(self.expression(lookup(self.contract.document, content.schema)))
                 else:
-                    found.append("str" if content.text or not is_json(content.media_type) else "Any")
+                    members.append("str" if content.text or not is_json(content.media_type) else "Any")
             if (answer.empty is ABSENT and not answer.contents) or any(content.binary for content in answer.contents):
-                found.append("None")
-        return union(found) if found else "None"
+                members.append("None")
+            found[answer.status] = union(members)
+        return found
 
 
 def split_union(expression: str) -> list[str]:
-    """The members of a union, commas and bars inside brackets left alone."""
-    parts, depth, current = [], 0, ""
-    for char in expression:
-        depth += (char == "[") - (char == "]")
-        if char == "|" and depth == 0:
-            parts.append(current.strip())
-            current = ""
-        else:
-            current += char
-    return [*parts, current.strip()]
+    """The members of a union; bars inside brackets and texts are left alone."""
+    members = re.split(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""", expression)
+    parts, depth = [""], 0
+    for index, piece in enumerate(members):
+        if index % 2:  # a text
+            parts[-1] += piece
+            continue
+        for char in piece:
+            depth += (char == "[") - (char == "]")
+            if char == "|" and depth == 0:
+                parts.append("")
+            else:
+                parts[-1] += char
+    return [part.strip() for part in parts]
 
 
 def union(expressions: Any) -> str:

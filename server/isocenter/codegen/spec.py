@@ -52,6 +52,10 @@ def read(path: Path) -> Any:
 def read_spec(path: Path) -> dict[str, Any]:
     """An OpenAPI document. Raises InvalidSpec when it is none."""
     document = read(path)
+    if isinstance(document, dict) and "swagger" in document:
+        raise InvalidSpec(
+            [f"{path.name}#/swagger: only OpenAPI 3.0 and 3.1 are understood, this says {document['swagger']}"]
+        )
     if not isinstance(document, dict) or "openapi" not in document:
         raise InvalidSpec([f"{path}: not an OpenAPI document (no `openapi` field)"])
     return document

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -32,18 +33,24 @@ UNSET = Unset()
 
 
 class Shape(Generic[T]):
-    """How judged JSON becomes typed values: a pydantic adapter, built when first used. `of` names the type without evaluating it early."""
+    """How judged JSON becomes typed values: pydantic adapters, built when first used.
 
-    def __init__(self, of: Callable[[], Any]) -> None:
+    `of` names the type without evaluating it early. Where several successes have bodies of their own, `statuses` names the type of
+    each (`"200"`, `"2XX"`), so that a body can never be taken for that of another status.
+    """
+
+    def __init__(self, of: Callable[[], Any], statuses: Mapping[str, Callable[[], Any]] | None = None) -> None:
         self._of = of
-        self._adapter: Any = None
+        self._statuses = statuses or {}
+        self._adapters: dict[Callable[[], Any], Any] = {}
 
-    def __call__(self, data: Any) -> T:
-        if self._adapter is None:
+    def __call__(self, data: Any, status: int) -> T:
+        of = self._statuses.get(str(status)) or self._statuses.get(f"{status // 100}XX") or self._of
+        if of not in self._adapters:
             from pydantic import TypeAdapter
 
-            self._adapter = TypeAdapter(self._of())
-        return cast("T", self._adapter.validate_python(data))
+            self._adapters[of] = TypeAdapter(of())
+        return cast("T", self._adapters[of].validate_python(data))
 
 
 class _Api:
@@ -92,6 +99,7 @@ class SyncApi(_Api):
     def __init__(self, base_url: str = "", **options: Any) -> None:
         super().__init__(base_url, **options)
         self._stack = ExitStack()
+        self._starting = Lock()
         self._portal: BlockingPortal | None = None
 
     def __enter__(self) -> Self:
@@ -102,16 +110,19 @@ class SyncApi(_Api):
         self.close()
 
     def close(self) -> None:
-        """Close connections and end the thread."""
-        if self._portal:
-            self._portal.call(self.client.aclose)
-            self._portal = None
-        self._stack.close()
+        """Close connections and end the thread, and with it any call that is still under way."""
+        with self._starting:
+            if self._portal:
+                self._portal.call(self.client.aclose)
+                self._portal.call(self._portal.stop, True)
+                self._portal = None
+            self._stack.close()
 
     def _running(self) -> BlockingPortal:
-        if self._portal is None:
-            self._portal = self._stack.enter_context(start_blocking_portal())
-        return self._portal
+        with self._starting:
+            if self._portal is None:
+                self._portal = self._stack.enter_context(start_blocking_portal())
+            return self._portal
 
     def _call(
         self,
@@ -128,4 +139,9 @@ class SyncApi(_Api):
         async def call() -> Result[T]:
             return await self.client.call(operation, given, build=shape, save_to=save_to, progress=progress)
 
-        return self._running().call(call)
+        future = self._running().start_task_soon(call)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C while waiting: the call ends too
+            raise

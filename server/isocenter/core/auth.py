@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,37 +16,47 @@ if TYPE_CHECKING:
     from isocenter.core.operation import Operation
 
 HIDDEN = "•••"
+NO_SECRETS = frozenset({"email", "username", "source"})  # names, not keys: services show them in ordinary answers
 
 
 class Credentials:
     """The secrets of one API by credential name (`token`, `api_key`, …). They never show in `repr`.
 
-    Names are the `x-credential` of a security scheme, or the scheme's own name in specifications without it. HTTP basic
-    expects `user:password`.
+    Names are the `x-credential` of a security scheme, or the scheme's own name in specifications without it; case and punctuation
+    do not count, since environment variables have neither. HTTP basic expects `user:password`.
     """
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
-        self._values = {name: value for name, value in (values or {}).items() if value}
+        self._values = {_key(name): value for name, value in (values or {}).items() if value}
+        self._spellings: tuple[str, ...] | None = None  # of what must be hidden; None until asked for
 
     def __repr__(self) -> str:
         return f"Credentials({', '.join(sorted(self._values)) or 'none'})"
 
     def __contains__(self, name: str) -> bool:
-        return name in self._values
+        return _key(name) in self._values
 
     def get(self, name: str) -> str | None:
         """The secret, or None."""
-        return self._values.get(name)
+        return self._values.get(_key(name))
 
     def keep(self, name: str, value: str) -> None:
         """Use `value` from now on, for as long as this process runs."""
-        self._values[name] = value
+        self._values[_key(name)] = value
+        self._spellings = None
 
     def hide(self, text: str) -> str:
-        """`text` with every secret of at least 6 characters replaced."""
-        for value in self._values.values():
-            if len(value) >= 6 and value in text:
-                text = text.replace(value, HIDDEN)
+        """`text` with every secret of at least 6 characters replaced, also where it stands as in a URL or a basic header."""
+        if self._spellings is None:
+            secrets = [value for name, value in self._values.items() if name not in NO_SECRETS and len(value) >= 6]
+            self._spellings = tuple(
+                spelling
+                for value in secrets
+                for spelling in (value, quote(value, safe=""), base64.b64encode(value.encode()).decode())
+            )
+        for spelling in self._spellings:
+            if spelling in text:
+                text = text.replace(spelling, HIDDEN)
         return text
 
 
@@ -66,26 +77,42 @@ def credential_name(contract: Contract, scheme: str) -> str:
 def authorize(operation: Operation, credentials: Credentials) -> Authorization:
     """Credentials for the first security alternative that can be met, nothing where the operation asks for nothing.
 
-    Raises MissingCredentials naming what to configure.
+    Going without (`{}`) is tried last. Raises MissingCredentials naming what to configure.
     """
     contract = operation.contract
     if not operation.security:
         return Authorization()
-    for alternative in operation.security:
+    for alternative in sorted(operation.security, key=lambda schemes: not schemes):
         if all(credential_name(contract, scheme) in credentials for scheme in alternative):
             result = Authorization()
             for scheme in alternative:
                 value = credentials.get(credential_name(contract, scheme)) or ""
                 _add(result, contract.security_schemes.get(scheme, {}), value)
+            if not all(
+                text.isascii() and text.isprintable() for text in (*result.headers.values(), *result.cookies.values())
+            ):
+                names = " or ".join(
+                    _variable(contract.name, credential_name(contract, scheme)) for scheme in alternative
+                )
+                raise MissingCredentials(
+                    f"{operation.id}: {names} holds a line break or a character that cannot be sent, nothing was sent."
+                )
             return result
-    api = "".join(char if char.isalnum() else "_" for char in contract.name.upper())
     wanted = [
-        " and ".join(f"ISOCENTER_{api}_{credential_name(contract, scheme).upper()}" for scheme in alternative)
+        " and ".join(_variable(contract.name, credential_name(contract, scheme)) for scheme in alternative)
         for alternative in operation.security
     ]
     raise MissingCredentials(
         f"{operation.id} needs credentials, nothing was sent. Set {', or '.join(wanted)}, or [{contract.name}] in the configuration file."
     )
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower())
+
+
+def _variable(api: str, credential: str) -> str:
+    return f"ISOCENTER_{_key(f'{api}_{credential}').upper()}"
 
 
 def _add(result: Authorization, scheme: Mapping[str, Any], value: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import email.utils
+import io
 import logging
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,14 +20,14 @@ import anyio.to_thread
 import httpx
 
 from isocenter import __version__
-from isocenter.core.auth import Credentials, authorize, with_query
+from isocenter.core.auth import HIDDEN, Credentials, authorize, with_query
 from isocenter.core.contract import Contract
 from isocenter.core.errors import ContractViolation, InvalidRequest, StatusError, TransportError
-from isocenter.core.findings import Finding
+from isocenter.core.findings import listed
 from isocenter.core.http import never_sent, open_transport
 from isocenter.core.operation import Answer, Content, Operation, WireRequest, is_json
 from isocenter.core.result import Result
-from isocenter.core.transfer import collect_bytes, save
+from isocenter.core.transfer import collect_bytes, decoded, save
 from isocenter.core.wire import StreamBody
 
 T = TypeVar("T")
@@ -124,7 +125,7 @@ class ApiClient:
         *,
         save_to: Path | None = None,
         progress: Progress | None = None,
-        build: Callable[[Any], T] | None = None,
+        build: Callable[[Any, int], T] | None = None,
     ) -> Result[T]:
         """Check, send, check, return.
 
@@ -144,8 +145,10 @@ class ApiClient:
             result = await self._tries(operation, request, response_mode, save_to, progress)
         result.seconds = time.monotonic() - started
         result.build = build
-        result.findings = (*findings, *result.findings)
-        return self._verdict(operation, result, response_mode)
+        try:
+            return self._verdict(operation, result, response_mode, arguments)
+        finally:  # what was wrong with the request is told too, but never held against the answer
+            result.findings = (*findings, *result.findings)
 
     def completed(self, operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments with configured credentials in place of secrets the caller left out (user name, password, refresh token)."""
@@ -165,16 +168,23 @@ class ApiClient:
             headers["Content-Length"] = str(request.body.length)
         return replace(request, url=with_query(request.url, authorization.query), headers=headers)
 
-    def _verdict(self, operation: Operation, result: Result[T], mode: Mode) -> Result[T]:
+    def _verdict(self, operation: Operation, result: Result[T], mode: Mode, arguments: Mapping[str, Any]) -> Result[T]:
+        def hide(text: str) -> str:  # services like to repeat what they were given
+            for name, value in arguments.items():
+                argument = operation.arguments.get(name)
+                if argument and (argument.secret or argument.identifying) and isinstance(value, str) and len(value) > 2:
+                    text = text.replace(value, HIDDEN)
+            return self.credentials.hide(text)
+
         for finding in result.drift:
             drift_log.warning("%s.%s: drift at %s: %s", self.contract.name, operation.id, finding.spec, finding.kind)
         answer = operation.answer(result.status)
         if not 200 <= result.status < 300 and not (answer and answer.success):
-            raise StatusError(self.credentials.hide(_status_message(operation, result, answer)), result)
+            raise StatusError(_status_message(operation, result, answer, hide), result)
         if result.breaking and mode == "strict":
-            lines = "\n".join(f"- {finding.sentence()}" for finding in result.breaking)
             raise ContractViolation(
-                f"{operation.id}: the answer ({result.status}) breaks the specification.\n{lines}", result
+                f"{operation.id}: the answer ({result.status}) breaks the specification.\n{listed(result.breaking)}",
+                result,
             )
         return result
 
@@ -201,7 +211,12 @@ class ApiClient:
                             if wait is None or wait <= self.limits.longest_pause_seconds:
                                 break
                         return await self._received(operation, request, response, mode, save_to, progress)
-            except httpx.TransportError as error:
+            except (httpx.RequestError, OSError) as error:
+                if isinstance(request.body, StreamBody) and request.body.problem:
+                    problem = f"{operation.id}: {request.body.problem}. The service got an incomplete request."
+                    raise TransportError(problem, retryable=False) from error
+                if not isinstance(error, httpx.RequestError):
+                    raise
                 if last or not (never_sent(error) or request.method in SAFE_TO_REPEAT):
                     raise TransportError(_transport_message(operation, error, request)) from error
                 wait = None
@@ -225,9 +240,12 @@ class ApiClient:
         content = (
             request.body if request.body is not None else b"" if request.method in ("POST", "PUT", "PATCH") else None
         )
-        message = httpx.Request(
-            request.method, request.url, headers=request.headers, content=content, extensions={"timeout": timeout}
-        )
+        try:
+            message = httpx.Request(
+                request.method, request.url, headers=request.headers, content=content, extensions={"timeout": timeout}
+            )
+        except httpx.InvalidURL as error:
+            raise TransportError(f"The address of the request cannot be used: {error}.", retryable=False) from error
         response = await self._transport.handle_async_request(message)
         response.request = message
         try:
@@ -241,10 +259,13 @@ class ApiClient:
         if response.status_code not in (301, 302, 303, 307, 308) or operation.answer(response.status_code) is not None:
             return None
         location: str = response.headers.get("location", "")
-        target: str = urljoin(request.url, location)
-        if not location or request.method not in ("GET", "HEAD") or urlsplit(target)[:2] != urlsplit(request.url)[:2]:
+        if not location or request.method not in ("GET", "HEAD"):
             return None
-        return target
+        try:
+            target: str = urljoin(request.url, location)
+            return target if urlsplit(target)[:2] == urlsplit(request.url)[:2] else None
+        except ValueError:  # not an address
+            return None
 
     async def _received(
         self,
@@ -262,7 +283,7 @@ class ApiClient:
         if answer and content and content.binary and (answer.success or 200 <= status < 300):
             result = await self._file(operation, response, answer, content, mode, save_to, progress)
         else:
-            body = await collect_bytes(_decoded(response), self.limits.body_bytes, operation.id)
+            body = await collect_bytes(decoded(response), self.limits.body_bytes, operation.id)
             if len(body) > LARGE and is_json(media_type.partition(";")[0]):
                 result = await anyio.to_thread.run_sync(
                     lambda: operation.read(status, media_type, body, checked=mode != "off")
@@ -287,35 +308,27 @@ class ApiClient:
         progress: Progress | None,
     ) -> Result[Any]:
         total = (
-            int(response.headers["content-length"]) if response.headers.get("content-length", "").isdigit() else None
+            int(response.headers["content-length"]) if response.headers.get("content-length", "").isdecimal() else None
         )
         if save_to is None:
-            data = await collect_bytes(_decoded(response), self.limits.memory_bytes, operation.id)
-            findings = operation.check_bytes(content, data[:132], len(data), answer) if mode != "off" else []
+            data = await collect_bytes(decoded(response), self.limits.memory_bytes, operation.id)
+            findings = (
+                operation.check_bytes(content, data[:132], len(data), answer, io.BytesIO(data)) if mode != "off" else []
+            )
             return Result(operation, response.status_code, content.binary, data, tuple(findings))
         findings = []
 
         def accept(head: bytes, size: int, path: Path) -> bool:
-            findings.extend(operation.check_bytes(content, head, size, answer) if mode != "off" else [])
-            if not findings and mode != "off" and content.binary == "application/zip" and not _whole_zip(path):
-                findings.append(
-                    Finding(
-                        "",
-                        "body",
-                        f"{self.contract.file}#{answer.spec}",
-                        "a whole ZIP archive",
-                        "one that was cut short",
-                        "Download it again.",
-                        "magic",
-                    )
-                )
+            if mode != "off":
+                with path.open("rb") as file:
+                    findings.extend(operation.check_bytes(content, head, size, answer, file))
             return not findings or mode == "report"
 
-        async with aclosing(_decoded(response)) as pieces:
+        async with aclosing(decoded(response)) as pieces:
             file = await save(
                 pieces,
                 save_to,
-                _file_name(response, operation, content),
+                _file_name(response, operation, content, self.credentials),
                 content.binary,
                 self.limits.file_bytes,
                 total,
@@ -342,44 +355,33 @@ class _Deadline:
             raise TransportError(f"No complete answer within {self._seconds:g} seconds.") from late
 
 
-async def _decoded(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    async for piece in response.aiter_bytes():
-        yield piece
-
-
-def _whole_zip(path: Path) -> bool:
-    import zipfile
-
-    return zipfile.is_zipfile(path)
-
-
-def _file_name(response: httpx.Response, operation: Operation, content: Content) -> str:
+def _file_name(response: httpx.Response, operation: Operation, content: Content, credentials: Credentials) -> str:
     """A safe name for the answer: the service's suggestion without folders and odd characters, or the operation's id."""
     from isocenter.core.files import EXTENSIONS
 
     suggested = re.search(r'filename="?([^";]+)', response.headers.get("content-disposition", ""))
-    name = re.split(r"[/\\]", suggested.group(1))[-1] if suggested else ""
+    name = re.split(r"[/\\]", credentials.hide(suggested.group(1)))[-1] if suggested else ""
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._")[:120]
     return name or operation.id + EXTENSIONS.get(content.binary, ".bin")
 
 
 def _retry_after(value: str) -> float | None:
     """Seconds a Retry-After header asks for, in either of its forms; None when it says nothing usable."""
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, moment.timestamp() - time.time())
 
 
-def _transport_message(operation: Operation, error: httpx.TransportError, request: WireRequest) -> str:
-    parts = urlsplit(request.url)
+def _transport_message(operation: Operation, error: httpx.RequestError, request: WireRequest) -> str:
     what = {
         "ConnectError": "cannot be reached",
-        "ConnectTimeout": "closed the connection or cannot be reached",
+        "ConnectTimeout": "cannot be reached",
         "ReadTimeout": "did not answer in time",
+        "DecodingError": "sent an answer that cannot be decompressed",
     }.get(type(error).__name__, "broke off the answer")
     sent = (
         "Nothing was sent."
@@ -388,39 +390,53 @@ def _transport_message(operation: Operation, error: httpx.TransportError, reques
         if request.method not in SAFE_TO_REPEAT
         else ""
     )
-    return f"{operation.id}: {parts.scheme}://{parts.netloc} {what} ({type(error).__name__}). {sent}".rstrip()
+    address = f"{request.url.partition('://')[0]}://{_host(request.url)}"
+    return f"{operation.id}: {address} {what} ({type(error.__cause__ or error).__name__}). {sent}".rstrip()
 
 
-def _status_message(operation: Operation, result: Result[Any], answer: Answer | None) -> str:
-    """Status, what the specification says of it, and what the service itself says, cut short."""
+def _host(address: str) -> str:
+    """Host and port; never the user name and password some people put before them."""
+    try:
+        return urlsplit(address).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
+
+
+def _status_message(
+    operation: Operation, result: Result[Any], answer: Answer | None, hide: Callable[[str], str]
+) -> str:
+    """Status, what the specification says of it, what the service itself says, cut short, and what is odd about its body."""
     try:
         phrase = httpx.codes(result.status).name.replace("_", " ").lower()
     except ValueError:
         phrase = "unknown status"
-    said = _spoken(result.data)
+    said = _spoken(result.data, hide)
     meaning = (
         f" {answer.description.strip().splitlines()[0]}"
         if answer and answer.description
         else " This status is not in the specification."
     )
-    location = (result.headers or {}).get("location")
+    headers = result.headers or {}
+    location, pause = headers.get("location"), _retry_after(headers.get("retry-after", ""))
     redirect = (
-        f" It redirects to {urlsplit(location).netloc or 'another path'}, which is not followed."
+        f" It redirects to {_host(location) or 'another path'}, which is not followed."
         if location and 300 <= result.status < 400
         else ""
     )
-    return f"{operation.id}: {result.status} {phrase}.{meaning}{redirect}" + (
-        f' The service says: "{said}"' if said else ""
-    )
+    wait = f" It asks to wait {pause:.0f} seconds." if pause else ""
+    says = f' The service says: "{said}"' if said else ""
+    odd = [finding for finding in result.breaking if finding.kind != "status"]
+    breaks = f"\nIts body breaks the specification:\n{listed(odd)}" if odd else ""
+    return f"{operation.id}: {result.status} {phrase}.{meaning}{redirect}{wait}{says}{breaks}"
 
 
-def _spoken(data: Any) -> str:
+def _spoken(data: Any, hide: Callable[[str], str]) -> str:
     if isinstance(data, dict):
         for key in ("error", "message", "detail", "title", "reason"):
             if isinstance(data.get(key), str):
-                return _spoken(data[key])
-        return _spoken(str(data)) if data else ""
-    text = data if isinstance(data, str) else "" if data is None else str(data)
+                return _spoken(data[key], hide)
+        return _spoken(str(data), hide) if data else ""
+    text = hide(data if isinstance(data, str) else "" if data is None else str(data))
     if re.match(r"\s*<(!doctype|html)", text, re.IGNORECASE):
         title = re.search(r"<title>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
         text = title.group(1) if title else "an HTML page"

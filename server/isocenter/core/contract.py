@@ -17,19 +17,21 @@ import msgspec
 
 from isocenter.core.errors import InvalidSpec
 from isocenter.core.findings import Place
+from isocenter.core.foreign import adopted
 from isocenter.core.formats import FORMATS
 from isocenter.core.operation import ABSENT, TEXT_TYPES, Answer, Argument, Content, Operation, Where, is_json
-from isocenter.core.rules import RULES
 from isocenter.core.schema import (
     ANSWERED,
     ASKED,
     METHODS,
+    children,
+    closing_narrows,
     judging_document,
     lookup,
     pointer,
     reference,
     resolve,
-    upgrade,
+    schemas_of,
 )
 
 PLAIN_BODY_KEYS = frozenset(
@@ -50,6 +52,7 @@ PLAIN_BODY_KEYS = frozenset(
         "deprecated",
     }
 )
+JUDGING = "urn:isocenter:judging"  # the name of a contract's judging document in its registry
 IGNORED_HEADERS = frozenset({"accept", "content-type", "authorization"})
 ARGUMENT_NAME = re.compile(r"[^a-zA-Z0-9_.-]")
 
@@ -59,10 +62,10 @@ class Contract:
 
     `name` is the API's short name, `file` how findings name the document, `document` the (3.1) JSON, `operations` by id,
     `security_schemes` by name, `base_url` the first server with its variables filled in. Raises InvalidSpec listing every
-    place that cannot be expressed.
+    place that cannot be expressed; with `skip` operations that cannot are left out instead. `notes` says what is missing.
     """
 
-    def __init__(self, document: dict[str, Any], *, name: str = "", file: str = "") -> None:
+    def __init__(self, document: dict[str, Any], *, name: str = "", file: str = "", skip: bool = False) -> None:
         info = document.get("info") or {}
         dialect = info.get("x-isocenter") or {}
         self.name: str = (
@@ -78,7 +81,10 @@ class Contract:
             raise InvalidSpec(
                 [f"{self.file}#/openapi: only OpenAPI 3.0 and 3.1 are understood, this says {version or 'nothing'}"]
             )
-        self.document = upgrade(document)
+        self.document: dict[str, Any] = document
+        self.notes: list[str] = []
+        if not dialect:
+            self.document, self.notes = adopted(document)
         self.title: str = str(info.get("title", self.name))
         self.security_schemes: dict[str, dict[str, Any]] = {
             key: resolve(self.document, scheme, "")[0]
@@ -86,15 +92,27 @@ class Contract:
         }
         self.base_url = self._server_url(self.document.get("servers") or [])
         self.inputs: dict[str, dict[str, Any]] = {}
-        self._judges: dict[str, tuple[Any, Any]] = {}
+        self._compiled: dict[str, Any] = {}
+        self._judges: dict[str, tuple[Any, Any, bool]] = {}
         self._problems: list[str] = []
+        self._check_references()
         self.operations: dict[str, Operation] = {}
         for path, item in (self.document.get("paths") or {}).items():
             for method in METHODS:
                 if isinstance(item.get(method), dict):
+                    known = dict(self.operations)
                     self._add(path, method, item)
+                    if self._problems and skip:
+                        self.notes += [f"left out: {problem}" for problem in self._problems]
+                        self._problems.clear()
+                        self.operations = known
         if self._problems:
             raise InvalidSpec(self._problems)
+        if skip:
+            for operation in list(self.operations.values()):
+                if problems := self._uncompilable(operation):
+                    self.notes += [f"left out: {operation.id}: {problem}" for problem in problems]
+                    del self.operations[operation.id]
 
     @classmethod
     def loads(cls, content: bytes) -> Contract:
@@ -108,33 +126,68 @@ class Contract:
     # -- judging -----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _compiled(self) -> tuple[dict[str, Any], Any]:
+    def _judging(self) -> tuple[dict[str, Any], Any]:
+        """The document that judges, and the registry its references are looked up in."""
         import jsonschema_rs
 
-        document = {**judging_document(self.document), "x-inputs": self.inputs}
-        compiled = jsonschema_rs.validator_map_for(
-            document, validate_formats=True, formats=FORMATS, mask="a value", offline=True
-        )
-        return document, compiled
+        document = {**judging_document(self.document, closed=self.closed_requests), "x-inputs": self.inputs}
+        return document, jsonschema_rs.Registry([(JUDGING, document)], draft=jsonschema_rs.Draft202012)
 
     def judge(self, ref: str) -> Any:
-        """The compiled validator of the schema at a local reference (`#/…`). Compiles the whole contract once, on first use."""
-        found = self._compiled[1].get(ref)
+        """The compiled validator of the schema at a local reference (`#/…`), compiled when it is first asked for.
+
+        Raises InvalidSpec when that is impossible.
+        """
+        found = self._compiled.get(ref)
         if found is None:
-            raise InvalidSpec([f"{self.file}{ref}: the schema cannot be compiled"])
+            import jsonschema_rs
+
+            whole = {"$ref": JUDGING + reference("", ref.removeprefix("#"))["$ref"]}
+            try:
+                found = jsonschema_rs.validator_for(
+                    whole,
+                    registry=self._judging[1],
+                    validate_formats=True,
+                    formats=FORMATS,
+                    mask="a value",
+                    offline=True,
+                )
+            except (ValueError, jsonschema_rs.ReferencingError) as error:
+                reason = str(error).partition("\n")[0]
+                raise InvalidSpec([f"{self.file}{ref}: the schema cannot be compiled: {reason}"]) from error
+            self._compiled[ref] = found
         return found
 
-    def judges(self, schema: str) -> tuple[Any, Any]:
-        """For the answer schema at a pointer: the judge itself, and the closed form that finds additions."""
+    def compile(self) -> None:
+        """Compile every judge now, which otherwise happens one by one. Raises InvalidSpec listing what cannot be compiled."""
+        problems = [problem for operation in self.operations.values() for problem in self._uncompilable(operation)]
+        if problems:
+            raise InvalidSpec(list(dict.fromkeys(problems)))
+
+    def _uncompilable(self, operation: Operation) -> list[str]:
+        contents = [content for answer in operation.answers.values() for content in answer.contents]
+        problems: list[str] = []
+        for ref in (f"#/x-inputs{pointer([operation.id])}", *(f"#{content.schema}" for content in contents)):
+            try:
+                if ref != "#":
+                    self.judge(ref)
+            except InvalidSpec as error:
+                problems += error.problems
+        return problems
+
+    def judges(self, schema: str) -> tuple[Any, Any, bool]:
+        """For the answer schema at a pointer: the judge itself, the closed form that finds additions, and whether that form decides alone."""
         found = self._judges.get(schema)
         if found is None:
-            found = self._judges[schema] = self.judge(f"#{schema}"), self.judge(f"#/{ANSWERED[0]}{schema}")
+            enough = closing_narrows(lookup(self.document, schema), self.document)
+            found = self.judge(f"#{schema}"), self.judge(f"#/{ANSWERED[0]}{schema}"), enough
+            self._judges[schema] = found
         return found
 
-    def place(self, at: str) -> Place:
-        """Names positions in the words of the specification, for errors of the schema at pointer `at`."""
-        base = tuple(part.replace("~1", "/").replace("~0", "~") for part in at.split("/")[1:])
-        return Place(self.file, lambda path: lookup(self._compiled[0], pointer(path)), base)
+    @cached_property
+    def place(self) -> Place:
+        """Names the positions of a judge's errors in the words of the specification."""
+        return Place(self.file, self._judging[0])
 
     # -- servers -----------------------------------------------------------------------------------------------------
 
@@ -164,6 +217,20 @@ class Contract:
 
     def _problem(self, at: str, text: str) -> None:
         self._problems.append(f"{self.file}#{at}: {text}")
+
+    def _check_references(self) -> None:
+        """Refuses references of schemas that lead nowhere; every use further on may then follow them blindly."""
+
+        def visit(schema: Any, at: str) -> None:
+            if isinstance(schema, dict):
+                self._resolved(schema, at)
+                for path, child in children(schema):
+                    visit(child, at + pointer(path))
+
+        for path, holder, key in schemas_of(self.document):
+            visit(holder[key], pointer((*path, key)))
+        if self._problems:
+            raise InvalidSpec(self._problems)
 
     def _resolved(self, node: Any, at: str) -> tuple[Any, str]:
         try:
@@ -278,20 +345,20 @@ class Contract:
         first = usable[0]
         media_at = f"{spot}/content{pointer([first])}"
         schema_at = f"{media_at}/schema"
-        media = content[first]
-        required = bool(body.get("required"))
+        media, multipart = content[first], first.startswith("multipart/")
         if "schema" not in media:
             media["schema"] = {"type": "string", "contentMediaType": first} if self._is_raw(media, first) else {}
         schema, resolved_at = self._resolved(media["schema"], schema_at)
+        required = bool(body.get("required") or (multipart and schema.get("required")))
         alternatives = [
             kind for kind in usable if kind.startswith("multipart/") and content[kind].get("schema") == media["schema"]
         ]
-        types = tuple(alternatives) if first.startswith("multipart/") else (first,)
-        names = (
-            [ARGUMENT_NAME.sub("", name) or "value" for name in schema.get("properties") or ()]
-            if isinstance(schema, dict)
-            else []
-        )
+        types = tuple(alternatives) if multipart else (first,)
+        properties = (schema.get("properties") or {}) if isinstance(schema, dict) else {}
+        wire_names = [name for name, child in properties.items() if not self._resolved(child, "")[0].get("readOnly")]
+        names = [ARGUMENT_NAME.sub("", name) or "value" for name in wire_names]
+        if multipart:
+            names = [f"{name}_part" if name in arguments else name for name in names]
         object_body = (
             isinstance(schema, dict)
             and schema.get("type") == "object"
@@ -314,8 +381,9 @@ class Contract:
         )
         encoding = media.get("encoding") or {}
         if flat:
-            for name, wire_name in zip(names, schema["properties"], strict=True):
-                arguments[name] = self._body_property(name, wire_name, schema, resolved_at, required)
+            for name, wire_name in zip(names, wire_names, strict=True):
+                part = str(encoding.get(wire_name, {}).get("contentType", "")).partition(",")[0].strip()
+                arguments[name] = self._body_property(name, wire_name, schema, resolved_at, required, part)
         else:
             if "body" in arguments:
                 self._problem(spot, "a parameter called body leaves no name for the body")
@@ -323,8 +391,8 @@ class Contract:
             raw = not sendable_flat and (
                 plain.get("contentMediaType") or (first if not TEXT_TYPES.fullmatch(first) else "")
             )
-            if first.startswith("multipart/") and plain.get("type") != "object":
-                self._problem(schema_at, "a multipart body must be an object whose properties are the parts")
+            if multipart:
+                self._problem(schema_at, "a multipart body must be a plain object whose properties are the parts")
             arguments["body"] = Argument(
                 "body", "body", "body", spot, schema_at, required, str(body.get("description", "")), file=str(raw or "")
             )
@@ -353,13 +421,14 @@ class Contract:
         ) or kind == "application/octet-stream"
 
     def _body_property(
-        self, name: str, wire_name: str, body: dict[str, Any], body_at: str, body_required: bool
+        self, name: str, wire_name: str, body: dict[str, Any], body_at: str, body_required: bool, part: str
     ) -> Argument:
+        """`part` is the media type that the encoding gives this part of a multipart body; where that is no text, it is a file."""
         at = f"{body_at}/properties{pointer([wire_name])}"
-        schema, _ = self._resolved(body["properties"][wire_name], at)
-        items, _ = self._resolved(schema.get("items") or {}, at)
-        single, several = self._file_type(schema), self._file_type(items) if schema.get("type") == "array" else ""
         outer = body["properties"][wire_name]
+        schema = self._not_null(outer)
+        several = self._file_type(self._not_null(schema.get("items") or {}), part) if "items" in schema else ""
+        single = self._file_type(schema, part) if "items" not in schema else ""
         return Argument(
             name=name,
             wire_name=wire_name,
@@ -377,11 +446,26 @@ class Contract:
             credential=str(schema.get("x-credential", "")),
         )
 
+    def _not_null(self, schema: Any) -> dict[str, Any]:
+        """The schema behind references, and behind an alternative of which the other one is null."""
+        plain: dict[str, Any] = self._resolved(schema, "")[0]
+        options = [self._resolved(option, "")[0] for key in ("anyOf", "oneOf") for option in plain.get(key) or ()]
+        meant = [option for option in options if option.get("type") != "null"]
+        return meant[0] if len(meant) == 1 < len(options) else plain
+
     @staticmethod
-    def _file_type(schema: dict[str, Any]) -> str:
-        if schema.get("type", "string") == "string" and "contentEncoding" not in schema:
-            return str(schema.get("contentMediaType", ""))
-        return ""
+    def _file_type(schema: dict[str, Any], part: str = "") -> str:
+        """The media type of the file that a text of this schema is, or nothing."""
+        if schema.get("type", "string") not in ("string", ["string", "null"]) or "contentEncoding" in schema:
+            return ""
+        declared = str(schema.get("contentMediaType", ""))
+        binary = part and not is_json(part) and not TEXT_TYPES.fullmatch(part)
+        return part if binary and declared in ("", "application/octet-stream") else declared
+
+    @staticmethod
+    def _is_text(schema: Any) -> bool:
+        kinds = schema.get("type", "string") if isinstance(schema, dict) else "string"
+        return "string" in ([kinds] if isinstance(kinds, str) else kinds)
 
     def _answer(self, status: str, node: dict[str, Any], at: str) -> Answer:
         contents = []
@@ -393,11 +477,10 @@ class Contract:
             if not is_json(kind) and not text:
                 declared = self._file_type(schema) if isinstance(schema, dict) else ""
                 binary = declared or ("" if TEXT_TYPES.fullmatch(kind) or kind == "*/*" else kind)
-            contents.append(
-                Content(
-                    media_type, f"{at}/content{pointer([media_type])}/schema" if "schema" in media else "", text, binary
-                )
-            )
+            # A schema says nothing about XML, or about a number written as plain text.
+            told = "schema" in media and (is_json(kind) or kind == "*/*" or self._is_text(schema))
+            schema_at = f"{at}/content{pointer([media_type])}/schema" if told else ""
+            contents.append(Content(media_type, schema_at, text, binary))
         success = status.startswith("2") or node.get("x-outcome") == "success"
         return Answer(
             status.upper() if status != "default" else status,
@@ -409,7 +492,7 @@ class Contract:
         )
 
     def _input_schema(self, operation: Operation) -> dict[str, Any]:
-        tree = ASKED[0] if self.closed_requests else ""
+        tree = ASKED[0]
         properties: dict[str, Any] = {
             argument.name: reference(tree, argument.schema) for argument in operation.arguments.values()
         }
@@ -443,9 +526,3 @@ class Contract:
     def _bounds(self, argument: Argument) -> dict[str, Any]:
         schema, _ = self._resolved(lookup(self.document, argument.schema), argument.schema)
         return {key: schema[key] for key in ("minItems", "maxItems") if key in schema}
-
-    # -- lint helpers ------------------------------------------------------------------------------------------------
-
-    def unknown_rules(self) -> list[str]:
-        """Names used with `x-rule` that no rule answers to."""
-        return sorted({rule for operation in self.operations.values() for _, rule in operation._rules} - RULES.keys())

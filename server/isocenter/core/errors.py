@@ -18,6 +18,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from isocenter.core.findings import listed
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -41,9 +43,8 @@ class InvalidRequest(IsocenterError):
     def __init__(self, operation: Operation, findings: Sequence[Finding]) -> None:
         self.operation = operation
         self.findings = tuple(findings)
-        lines = "\n".join(f"- {finding.sentence()}" for finding in self.findings)
         count = "1 problem" if len(self.findings) == 1 else f"{len(self.findings)} problems"
-        super().__init__(f"{operation.id}: {count}, nothing was sent.\n{lines}")
+        super().__init__(f"{operation.id}: {count}, nothing was sent.\n{listed(self.findings)}")
 
 
 class MissingCredentials(IsocenterError):
@@ -75,7 +76,7 @@ class StorageError(IsocenterError):
 
 
 class StatusError(IsocenterError):
-    """The service answered with an error status. `result` holds the checked answer, `result.findings` what was odd about it."""
+    """The service answered with an error status. `result` holds the checked answer, `findings` what was odd about it."""
 
     code = "status"
 
@@ -83,6 +84,7 @@ class StatusError(IsocenterError):
         super().__init__(message)
         self.result = result
         self.status = result.status
+        self.findings = result.findings
         self.retryable = result.status in (408, 429, 500, 502, 503, 504)
 
 

@@ -1,4 +1,4 @@
-"""Files that go into a request: named by path, `file://` URI, `data:` URI, Path or bytes. Read in pieces, never held whole."""
+"""Files that go into a request: a path, `file://` URI, `data:` URI, base64 text, Path or bytes. Read in pieces, never held whole."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import BinaryIO
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 PIECE = 1 << 20  # bytes read at a time; measured best for uploads
+SHORTEST_BASE64 = 128  # characters from which text without `data:` before it may be base64; shorter is a misspelt name
 EXTENSIONS = {"application/dicom": ".dcm", "application/zip": ".zip", "image/png": ".png", "image/jpeg": ".jpg"}
 
 
@@ -52,7 +53,7 @@ def file_source(value: object, media_type: str, roots: Iterable[Path] = ()) -> F
     elif isinstance(value, str) and value.startswith("data:"):
         source = _from_data_uri(value)
     elif isinstance(value, (str, os.PathLike)):
-        source = _from_path(value, roots)
+        source = _from_base64(value) or _from_path(value, roots)
     else:
         raise UnusableFile("a path, a file:// URI or a data: URI", "Name the file by its path.")
     if media_type == "application/dicom" and source.head(132)[128:] != b"DICM":
@@ -77,6 +78,20 @@ def _from_data_uri(text: str) -> FileSource:
     return FileSource(len(content), content=content)
 
 
+def _from_base64(value: str | os.PathLike[str]) -> FileSource | None:
+    """The content of base64 text, when the text can be nothing else: long, no absolute path, and no file of that name."""
+    if not isinstance(value, str) or len(value) < SHORTEST_BASE64 or value.startswith("/"):
+        return None
+    try:
+        content = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    try:
+        return None if Path(value).exists() else FileSource(len(content), content=content)
+    except OSError:  # too long for a name
+        return FileSource(len(content), content=content)
+
+
 def _from_path(value: str | os.PathLike[str], roots: Iterable[Path]) -> FileSource:
     text = os.fspath(value)
     if text.startswith("file://"):
@@ -89,7 +104,8 @@ def _from_path(value: str | os.PathLike[str], roots: Iterable[Path]) -> FileSour
         size = path.stat().st_size
     except (OSError, ValueError, RuntimeError):
         raise UnusableFile(
-            "an existing file", "Check the path; relative paths start at the folder the server runs in."
+            "an existing file",
+            "Check the path; relative paths start at the folder the server runs in. Content goes into a data: URI.",
         ) from None
     if not path.is_file():
         raise UnusableFile("a file, not a folder", "Name the files one by one.")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import msgspec
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 Where = Literal["path", "query", "header", "cookie", "body"]
 ABSENT: Any = object()
-TEXT_TYPES = re.compile(r"text/.*|.*[/+]xml|application/(x-www-form-urlencoded|javascript|yaml|x-ndjson)")
+TEXT_TYPES = re.compile(r"text/.*|.*[/+]xml|application/(x-www-form-urlencoded|javascript|yaml|x-ndjson|csv)")
 
 
 def is_json(media_type: str) -> bool:
@@ -93,12 +95,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class WireRequest:
-    """A request ready to be sent. `arguments` are the checked ones, for audit and confirmation."""
+    """A request ready to be sent. Address, headers and body stay out of `repr`: any of them may carry a secret."""
 
     method: str
-    url: str
-    headers: dict[str, str]
-    body: bytes | wire.StreamBody | None = None
+    url: str = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
+    body: bytes | wire.StreamBody | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,18 +154,30 @@ class Operation:
                 )
             ]
         if errors:
-            return collect(errors, plain, self._where, self.contract.place(f"/x-inputs/{self.id}"))
+            found = collect(errors, plain, self._where, self.contract.place)
+            return [replace(finding, severity="breaking") for finding in found]  # in a request nothing is drift
         return list(self._beyond_schema(arguments, plain, roots))
 
     def request(self, base_url: str, arguments: Mapping[str, Any], roots: Iterable[Path] = ()) -> WireRequest:
-        """The HTTP request for checked arguments. Raises InvalidRequest when a file can no longer be read."""
+        """The HTTP request for checked arguments. A name the contract does not know goes into the body where that is flat, else the query.
+
+        Raises InvalidRequest when a file can no longer be read, and, whatever was checked, when the path would lead elsewhere or a
+        header cannot be sent.
+        """
+        for name, declared in self.arguments.items():
+            if declared.where == "path" and wire.leaves_segment(arguments.get(name, "")):
+                raise InvalidRequest(self, [self._leaving(name, arguments.get(name))])
         path, query, headers, cookies = self.path, list[str](), dict[str, str](), list[str]()
         body: dict[str, Any] = {}
         for name, value in arguments.items():
             argument = self.arguments.get(name)
             if argument is None:
-                if name != "content_type":
-                    body[name] = value  # an extra name of an open flat body
+                if name == "content_type" and len(self.body_types) > 1:
+                    continue
+                if self.body_flat:
+                    body[name] = value
+                else:
+                    query += wire.query_pairs(name, value, "form", True)
                 continue
             if argument.where == "body":
                 body[name] = value
@@ -183,7 +197,10 @@ class Operation:
                         argument.wire_name, value, argument.style, argument.explode, argument.reserved
                     )
                 case "header":
-                    headers[argument.wire_name] = wire.header_value(value, argument.explode)
+                    try:
+                        headers[argument.wire_name] = wire.header_value(value, argument.explode)
+                    except ValueError:
+                        raise InvalidRequest(self, [self._unprintable(name, value)]) from None
                 case "cookie":
                     cookies += wire.query_pairs(argument.wire_name, value, "form", argument.explode)
         if cookies:
@@ -201,7 +218,7 @@ class Operation:
     ) -> bytes | wire.StreamBody | None:
         if not given and not (self.body_required and self.body_flat):
             return None
-        media_type = chosen or self.body_types[0]
+        media_type = chosen if chosen in self.body_types else self.body_types[0]
         value: Any = {self._wire_name(name): item for name, item in given.items()} if self.body_flat else given["body"]
         if media_type.startswith("multipart/"):
             parts = list(self._parts(given if self.body_flat else value, roots))
@@ -283,27 +300,13 @@ class Operation:
             argument = self.arguments.get(name)
             if argument is None:
                 continue
-            if argument.where == "path" and wire.text(value) in ("", ".", ".."):
-                yield self._finding(
-                    f"/{name}",
-                    name,
-                    "a value that stays inside its path segment",
-                    describe(value),
-                    "Give the identifier itself.",
-                    "path",
-                )
+            if argument.where == "path" and wire.leaves_segment(value):
+                yield self._leaving(name, value)
             if argument.where == "header":
                 try:
                     wire.header_value(value, argument.explode)
                 except ValueError:
-                    yield self._finding(
-                        f"/{name}",
-                        name,
-                        "text without line breaks or control characters",
-                        describe(value),
-                        "",
-                        "header",
-                    )
+                    yield self._unprintable(name, value)
             if argument.file:
                 for index, item in enumerate(value if argument.files else [value]):
                     try:
@@ -317,10 +320,29 @@ class Operation:
                             error.repair,
                             "file",
                         )
+        if self.body_flat and self.body_required and not any(self._in_body(name) for name in arguments):
+            body = lookup(self.contract.document, self.body_spec)
+            if body.get("minProperties"):
+                spec, repair = f"{self.body_spec}/minProperties", f"Give one of {', '.join(body['properties'])}."
+                yield Finding(
+                    "", "body", self._spec_name(spec), "at least 1 property", "nothing", repair, "minProperties"
+                )
         for template, rule in self._rules:
             for path, value in _matches(plain, template, ()):
                 for below, expected, repair in RULES[rule](value):
                     yield self._finding(pointer(path) + below, str(path[0]), expected, "", repair, rule)
+
+    def _in_body(self, name: str) -> bool:
+        argument = self.arguments.get(name)
+        return argument.where == "body" if argument else name != "content_type"
+
+    def _leaving(self, name: str, value: Any) -> Finding:
+        expected = "a value that stays inside its path segment"
+        return self._finding(f"/{name}", name, expected, describe(value), "Give the identifier itself.", "path")
+
+    def _unprintable(self, name: str, value: Any) -> Finding:
+        repair = "Leave out line breaks and special characters."
+        return self._finding(f"/{name}", name, "printable ASCII text", describe(value), repair, "header")
 
     @cached_property
     def _rules(self) -> tuple[tuple[tuple[str, ...], str], ...]:
@@ -378,7 +400,7 @@ class Operation:
         if not body:
             if answer.empty is not ABSENT:
                 return answer.empty, []
-            if answer.contents and all(content.schema for content in answer.contents):
+            if any(content.schema for content in answer.contents):
                 return None, [Finding("", "body", spec, "a body", "an empty body", kind="missing")]
             return None, []
         if not answer.contents:
@@ -390,10 +412,11 @@ class Operation:
             offered = ", ".join(content.media_type for content in answer.contents)
             given = media_type.partition(";")[0] or "no Content-Type"
             return _lenient(media_type, body), [Finding("", "content-type", spec, offered, given, kind="media-type")]
-        if content.text or not is_json(content.media_type.partition(";")[0]):
+        kind = media_type if "*" in content.media_type else content.media_type
+        if content.text or not is_json(kind.partition(";")[0].strip().lower()):
             return body.decode("utf-8", "replace"), []
         try:
-            return msgspec.json.decode(body), []
+            return msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8)), []
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             kind = "an HTML page" if body.lstrip()[:1] == b"<" else f"{len(body)} bytes that are not JSON"
             return ABSENT, [
@@ -403,24 +426,25 @@ class Operation:
             ]
 
     def _judge_body(self, content: Content, data: Any) -> list[Finding]:
-        judge, closed = self.contract.judges(content.schema)
-        if judge.is_valid(data) and closed.is_valid(data):
+        judge, closed, enough = self.contract.judges(content.schema)
+        if closed.is_valid(data) and (enough or judge.is_valid(data)):
             return []
         at = self._spec_name(content.schema)
-        findings = collect(judge.iter_errors(data), data, lambda _: ("body", at), self.contract.place(content.schema))
-        if not any(finding.severity == "breaking" for finding in findings):
-            place = self.contract.place(f"/x-closed{content.schema}")
-            additions = collect(closed.iter_errors(data), data, lambda _: ("body", at), place)
-            seen = {(finding.pointer, finding.kind) for finding in findings}
-            findings += [
-                finding
-                for finding in additions
-                if finding.severity == "drift" and (finding.pointer, finding.kind) not in seen
-            ]
-        return findings
+        findings = collect(judge.iter_errors(data), data, lambda _: ("body", at), self.contract.place)
+        if findings:  # what the document itself rules out, be it with a closed enum
+            return [replace(finding, severity="breaking") for finding in findings]
+        additions = collect(closed.iter_errors(data), data, lambda _: ("body", at), self.contract.place)
+        # Where no alternative is nearer than the others, nothing more can be said than that something was added.
+        return [finding for finding in additions if finding.severity == "drift"] or [
+            Finding(
+                "", "body", at, "one of the documented forms", "one with additions", kind="unknown", severity="drift"
+            )
+        ]
 
-    def check_bytes(self, content: Content, head: bytes, size: int, answer: Answer) -> list[Finding]:
-        """What is wrong with a binary answer judged by its first bytes: a login page instead of a ZIP, nothing at all."""
+    def check_bytes(
+        self, content: Content, head: bytes, size: int, answer: Answer, whole: BinaryIO | None = None
+    ) -> list[Finding]:
+        """What is wrong with a binary answer: a login page instead of a ZIP, nothing at all, a ZIP (`whole`) without its end."""
         magic = {
             "application/zip": (b"PK\x03\x04", b"PK\x05\x06"),
             "application/dicom": (b"DICM",),
@@ -430,7 +454,10 @@ class Operation:
         expected = magic.get(content.binary)
         start = head[128:132] if content.binary == "application/dicom" else head
         if not expected or start.startswith(expected):
-            return []
+            if whole is None or content.binary != "application/zip" or zipfile.is_zipfile(whole):
+                return []
+            spec, repair = self._spec_name(answer.spec), "Download it again."
+            return [Finding("", "body", spec, "a whole ZIP archive", "one that was cut short", repair, "magic")]
         given = "an HTML page" if head.lstrip()[:1] == b"<" else f"{size} bytes of another kind"
         return [
             Finding(
@@ -472,8 +499,9 @@ def _matches(value: Any, template: tuple[str, ...], path: tuple[Any, ...]) -> It
 def _rules_below(schema: Any, document: Any, seen: frozenset[str]) -> Iterator[tuple[tuple[str, ...], str]]:
     if not isinstance(schema, dict):
         return
-    if "x-rule" in schema:
-        yield (), schema["x-rule"]
+    rule = schema.get("x-rule")
+    if isinstance(rule, str) and rule in RULES:  # our lint refuses other names; a stranger's mean nothing to us
+        yield (), rule
     ref = schema.get("$ref")
     if isinstance(ref, str) and ref not in seen:
         yield from _rules_below(lookup(document, ref), document, seen | {ref})
@@ -486,8 +514,8 @@ def _rules_below(schema: Any, document: Any, seen: frozenset[str]) -> Iterator[t
             below = ()
         else:
             continue
-        for deeper, rule in _rules_below(child, document, seen):
-            yield (*below, *deeper), rule
+        for deeper, named in _rules_below(child, document, seen):
+            yield (*below, *deeper), named
 
 
 def suggest(name: str, operations: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -36,17 +36,17 @@ class Result(Generic[T]):
     operation: Operation
     status: int
     media_type: str
-    data: Any
+    data: Any = field(repr=False)  # may hold tokens and people
     findings: tuple[Finding, ...] = ()
     file: SavedFile | None = None
-    headers: dict[str, str] | None = None
+    headers: dict[str, str] | None = field(default=None, repr=False)
     seconds: float = 0.0
-    build: Callable[[Any], T] | None = None
+    build: Callable[[Any, int], T] | None = None
 
     @property
     def value(self) -> T:
         """The answer as the typed models of the generated client. Raises pydantic.ValidationError where a reported break prevents it."""
-        return self.build(self.data) if self.build else cast("T", self.data)
+        return self.build(self.data, self.status) if self.build else cast("T", self.data)
 
     @property
     def breaking(self) -> tuple[Finding, ...]:

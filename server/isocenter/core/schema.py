@@ -1,13 +1,16 @@
 """JSON Schema transformations on whole OpenAPI documents. Pure functions on plain JSON; nothing here judges a value.
 
-`upgrade` turns OpenAPI 3.0 schemas into 2020-12 (3.1) ones, `judging_document` lays out the document that is compiled once per
+`judging_document` lays out the document that is compiled once per
 contract, `portable` makes the simplified schema which an MCP client is shown.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
+
+from isocenter.core.formats import KEYWORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -72,7 +75,7 @@ def lookup(document: Json, ref: str) -> Json:
         key = (unquote(part) if ref.startswith("#") else part).replace("~1", "/").replace("~0", "~")
         try:
             node = node[int(key)] if isinstance(node, list) else node[key]
-        except (IndexError, ValueError, TypeError):
+        except (KeyError, IndexError, ValueError, TypeError):
             raise KeyError(ref) from None
     return node
 
@@ -162,93 +165,76 @@ def schemas_of(document: Json) -> Iterator[tuple[tuple[str, ...], dict[str, Any]
                 yield from response((*at, "responses", status), node)
 
 
-def upgrade(document: Json) -> Json:
-    """The document with every OpenAPI 3.0 schema rewritten in 2020-12 terms; 3.1 documents come back unchanged.
-
-    `nullable`, boolean `exclusiveMinimum/Maximum` and the file formats `binary` and `byte` are what 3.0 says differently.
-    """
-    if not str(document.get("openapi", "")).startswith("3.0"):
-        return document
-
-    def modern(_: str, schema: Json) -> Json:
-        schema = rebuild(schema, modern)
-        if not isinstance(schema, dict):
-            return schema
-        if "$ref" in schema:  # 3.0 ignores what stands beside a reference
-            return {"$ref": schema["$ref"]}
-        if schema.pop("nullable", False):
-            if isinstance(schema.get("type"), str):
-                schema["type"] = [schema["type"], "null"]
-                if "enum" in schema and None not in schema["enum"]:
-                    schema["enum"] = [*schema["enum"], None]
-            elif any(key in schema for key in IN_PLACE_LISTS):
-                schema = {"anyOf": [schema, {"type": "null"}]}
-        for bound, exclusive in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
-            flag = schema.get(exclusive)
-            if isinstance(flag, bool):
-                del schema[exclusive]
-                if flag and bound in schema:
-                    schema[exclusive] = schema.pop(bound)
-        if schema.get("type") == "string" and schema.get("format") == "binary":
-            del schema["format"]
-            schema.setdefault("contentMediaType", "application/octet-stream")
-        if schema.get("type") == "string" and schema.get("format") == "byte":
-            del schema["format"]
-            schema["contentEncoding"] = "base64"
-        return schema
-
-    document = _deep_copy(document)
-    for _, holder, key in schemas_of(document):
-        holder[key] = modern("", holder[key])
-    return document
-
-
-def _deep_copy(node: Json) -> Json:
-    if isinstance(node, dict):
-        return {key: _deep_copy(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_deep_copy(value) for value in node]
-    return node
-
-
 # The derived trees of a judging document, each with the tree of the forms that its composed schemas refer to.
 ASKED = ("x-asked", "x-asked-part")
 ANSWERED = ("x-answered", "x-answered-part")
 DERIVED = frozenset((*ASKED, *ANSWERED))
 
 
-def _bare(schema: Json, *, known: bool) -> Json:
+def _bare(schema: Json, *, known: bool, absent: str) -> Json:
     """Only what a judge reads: annotations and extensions may hold anything, also things that look like broken schemas.
 
+    Properties marked `absent` are not required: `readOnly` ones of requests, `writeOnly` ones of answers (OpenAPI 3.0.3, 4.7.24.1).
     With `known` the values of `x-known-values` are all there may be, except in conditions, which must not change their meaning.
+    Formats of ours then become keywords: errors of that form are not shown, and the judge need not call back into Python.
     """
-    bare = rebuild(schema, lambda keyword, child: _bare(child, known=known and keyword not in CONDITIONS))
+    bare = rebuild(
+        schema, lambda keyword, child: _bare(child, known=known and keyword not in CONDITIONS, absent=absent)
+    )
     if not isinstance(bare, dict):
         return bare
+    if "required" in bare and "properties" in bare:
+        marked = {name for name, child in schema["properties"].items() if isinstance(child, dict) and child.get(absent)}
+        bare["required"] = [name for name in bare["required"] if name not in marked]
     bare = {key: value for key, value in bare.items() if key not in ANNOTATIONS and not key.startswith("x-")}
+    if known and not bare.keys() & {"pattern", "maxLength"} and (keywords := KEYWORDS.get(str(bare.get("format")))):
+        del bare["format"]
+        bare |= keywords
     if known and "x-known-values" in schema:
         nothing = [None] if "null" in _kinds(schema) and None not in schema["x-known-values"] else []
         bare["enum"] = [*schema["x-known-values"], *nothing]
     return bare
 
 
-def judging_document(document: Json) -> dict[str, Any]:
+def judging_document(document: Json, *, closed: bool = True) -> dict[str, Any]:
     """What is compiled for a contract: the schemas of the document at their own pointers, plus two derived trees.
 
-    `x-asked/<pointer>` is the same schema in which no object takes properties it does not declare: it judges requests of our own
-    specs. `x-answered/<pointer>` is closed like that and takes no values besides `x-known-values` either: it finds additions in
+    `x-asked/<pointer>` is the same schema for requests; in our own specs (`closed`) no object then takes properties it does not
+    declare. `x-answered/<pointer>` is closed like that and takes no values besides `x-known-values` either: it finds additions in
     answers. Beside each stands a `…-part` tree, the form a closed schema refers to where several schemas describe one object
     together (`allOf` and its kin), since only the outermost may close it.
     """
     bare: dict[str, Any] = {}
     derived: dict[str, dict[str, Any]] = {tree: {} for tree in (*ASKED, *ANSWERED)}
     for path, holder, key in schemas_of(document):
-        schema, known = (_bare(holder[key], known=known) for known in (False, True))
+        schema, known = (_bare(holder[key], known=known, absent="writeOnly") for known in (False, True))
+        asked = _bare(holder[key], known=False, absent="readOnly")
         _place(bare, (*path, key), schema)
-        for form, trees in ((schema, ASKED), (known, ANSWERED)):
+        if not closed:
+            _place(derived[ASKED[0]], (*path, key), _aimed(asked, ASKED[0]))
+        for form, trees in ((asked, ASKED), (known, ANSWERED)) if closed else ((known, ANSWERED),):
             _place(derived[trees[0]], (*path, key), _close(form, document, trees))
             _place(derived[trees[1]], (*path, key), _as_part(form, document, trees))
     return {"$schema": DIALECT, **bare, **derived}
+
+
+def closing_narrows(schema: Json, document: Json, seen: frozenset[str] = frozenset()) -> bool:
+    """Whether whatever the closed form of a schema accepts, the schema itself accepts too, so that one look can be enough.
+
+    Only "exactly one of" (and "at most so many") can become true by refusing more.
+    """
+    if not isinstance(schema, dict):
+        return True
+    ref = schema.get("$ref")
+    if isinstance(ref, str) and ref not in seen:
+        seen |= {ref}
+        if not closing_narrows(lookup(document, ref), document, seen):
+            return False
+    return (
+        "oneOf" not in schema
+        and "maxContains" not in schema
+        and all(closing_narrows(child, document, seen) for _, child in children(schema))
+    )
 
 
 def _place(tree: dict[str, Any], path: tuple[str, ...], value: Json) -> None:
@@ -261,6 +247,11 @@ def _place(tree: dict[str, Any], path: tuple[str, ...], value: Json) -> None:
 def _retarget(schema: Json, tree: str) -> Json:
     ref = schema.get("$ref") if isinstance(schema, dict) else None
     return {**schema, "$ref": f"#/{tree}/{ref[2:]}"} if isinstance(ref, str) and ref.startswith("#/") else schema
+
+
+def _aimed(schema: Json, tree: str) -> Json:
+    """`schema` with all its references led into a derived tree."""
+    return _retarget(rebuild(schema, lambda _, child: _aimed(child, tree)), tree)
 
 
 def _as_part(schema: Json, document: Json, trees: tuple[str, str]) -> Json:
@@ -325,7 +316,8 @@ def _adds_no_names(schema: Json, document: Json) -> bool:
     schema, _ = resolve(document, schema, "")
     if not isinstance(schema, dict):
         return False
-    return bool(schema) and schema.keys() <= {"required", "not"} or "object" not in (_kinds(schema) or ["object"])
+    constraint = bool(schema) and schema.keys() <= {"required", "not"}
+    return constraint or "object" not in (_kinds(schema) or ["object"])
 
 
 def _kinds(schema: Schema) -> list[str]:
@@ -333,6 +325,8 @@ def _kinds(schema: Schema) -> list[str]:
     return [kinds] if isinstance(kinds, str) else kinds
 
 
+PORTABLE_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
+FURTHER = "x-further"  # while a portable schema is made: names of properties that cannot be shown
 PORTABLE_KEYS = (
     "type",
     "description",
@@ -351,15 +345,19 @@ def portable(schema: Json, document: Json, *, depth: int = 3, output: bool = Fal
     """The schema as every MCP client can read it: references inlined, one type, no composition, nothing but common keywords.
 
     It admits at least everything the strict schema admits: what cannot be said portably is left out, never narrowed. Objects
-    nested deeper than `depth` become free-form. For `output` it keeps only types and names, and no type where null may stand:
-    an answer that passed the strict check must never fail the shown schema.
+    nested deeper than `depth` become free-form, properties whose names some client refuses (`$and`) are told in the description.
+    For `output` it keeps only types and names, and no type where null may stand: an answer that passed the strict check must
+    never fail the shown schema.
     """
     return _shown(_portable(schema, document, depth, frozenset(), output), output)
 
 
 def _shown(schema: Schema, output: bool) -> Schema:
     if not output:
-        return schema
+        shown: Schema = rebuild(schema, lambda _, child: _shown(child, output))
+        if further := shown.pop(FURTHER, None):
+            shown["description"] = f"{shown.get('description', '')} It also takes {', '.join(further)}.".strip()
+        return shown
     kept = {
         key: value for key, value in schema.items() if key in ("type", "properties", "items", "additionalProperties")
     }
@@ -408,10 +406,14 @@ def _portable(schema: Json, document: Json, depth: int, seen: frozenset[str], ou
         out["items"] = _portable(schema.get("items") or {"type": "string"}, document, depth, seen, output)
     if out.get("type") == "object" and "properties" in schema and depth > 0:
         out["properties"] = {
-            name: _portable(child, document, depth - 1, seen, output) for name, child in schema["properties"].items()
+            name: _portable(child, document, depth - 1, seen, output)
+            for name, child in schema["properties"].items()
+            if PORTABLE_NAME.fullmatch(name)
         }
         if schema.get("required"):
             out["required"] = [name for name in schema["required"] if name in out["properties"]]
+        if further := [name for name in schema["properties"] if name not in out["properties"]]:
+            out[FURTHER] = further
     return out
 
 
@@ -455,6 +457,8 @@ def _merged(
                 )
         if properties:
             merged["properties"] = properties
+        if further := dict.fromkeys(name for source in (*options, *parts, base) for name in source.get(FURTHER) or ()):
+            merged[FURTHER] = list(further)
         required = {name for source in (*parts, base) for name in source.get("required") or ()}
         if required:
             merged["required"] = sorted(required)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from isocenter.core.contract import Contract
 from isocenter.core.errors import InvalidSpec
 from isocenter.core.operation import Operation, is_json
-from isocenter.core.schema import lookup, portable, reference
+from isocenter.core.schema import IN_PLACE_LISTS, PORTABLE_NAME, lookup, portable, reference
 
 Effect = Literal["read", "write", "send", "destroy"]
 NAME = re.compile(r"[a-z][a-z0-9_]{2,39}")
@@ -52,9 +52,8 @@ class Tool:
                     else text
                 )
                 continue
-            schema = portable(reference("", argument.schema), document)
-            if argument.description:
-                schema["description"] = argument.description
+            described = {"description": argument.description} if argument.description else {}
+            schema = portable({**reference("", argument.schema), **described}, document)
             if "description" in schema:
                 schema["description"] = " ".join(schema["description"].split())
             properties[argument.name] = schema
@@ -64,7 +63,7 @@ class Tool:
                 "enum": list(operation.body_types),
                 "description": "How the parts are framed; leave out for the usual form.",
             }
-        if operation.has_binary_answer:
+        if self.saves_files:
             properties["save_to"] = {
                 "type": "string",
                 "description": "Folder for the file; the download folder if left out.",
@@ -78,6 +77,11 @@ class Tool:
         }
 
     @property
+    def saves_files(self) -> bool:
+        """Whether the tool takes `save_to`: its answer may be a file, and the API has no argument of that name."""
+        return self.operation.has_binary_answer and "save_to" not in self.operation.arguments
+
+    @property
     def output_schema(self) -> dict[str, Any]:
         """One schema over all documented successes: `status`, then `data` or `file`, and `findings` where the contract was not kept."""
         bodies: list[dict[str, Any]] = []
@@ -86,17 +90,18 @@ class Tool:
             if answer.success or answer.status.startswith("2"):
                 for content in answer.contents:
                     if content.schema and is_json(content.media_type) and not content.text:
-                        bodies.append(portable(reference("", content.schema), document, depth=2, output=True))
+                        bodies.append(reference("", content.schema))
         properties: dict[str, Any] = {"status": {"type": "integer"}}
         if bodies:
-            distinct = [body for index, body in enumerate(bodies) if body not in bodies[:index]]
             text_too = any(
                 not is_json(content.media_type) and not content.binary
                 for answer in self.operation.answers.values()
                 if answer.success or answer.status.startswith("2")
                 for content in answer.contents
             )
-            properties["data"] = distinct[0] if len(distinct) == 1 and not text_too else {"description": "The answer."}
+            anything = {"description": "The answer."}
+            shown = portable({"anyOf": bodies}, document, depth=2, output=True)
+            properties["data"] = anything if text_too or "type" not in shown else shown
             properties["total"] = {"type": "integer"}
             properties["all"] = {"type": "string"}
         if self.operation.has_binary_answer:
@@ -113,11 +118,10 @@ class Tool:
         return {"type": "object", "properties": properties, "required": ["status"]}
 
     def question(self, arguments: Mapping[str, Any]) -> str:
-        """What a person is asked before the call: the curated text with this call's arguments."""
+        """What a person is asked before the call: the curated text with this call's arguments, or all that was given but secrets."""
 
-        def fill(match: re.Match[str]) -> str:
-            value = arguments.get(match.group(1))
-            argument = self.operation.arguments.get(match.group(1))
+        def told(name: str) -> str:
+            value, argument = arguments.get(name), self.operation.arguments.get(name)
             if argument and argument.files and isinstance(value, list):
                 return str(len(value))
             if isinstance(value, list):
@@ -126,22 +130,31 @@ class Tool:
                 )
             return "not given" if value is None else str(value)
 
-        return PLACEHOLDER.sub(
-            fill, self.confirm or f"{self.title}: {self.operation.method} {self.operation.path}. Go on?"
-        )
+        if self.confirm:
+            return PLACEHOLDER.sub(lambda match: told(match.group(1)), self.confirm)
+        secret = {argument.name for argument in self.operation.arguments.values() if argument.secret}
+        given = ", ".join(f"{name} = {told(name)}" for name in arguments if name not in secret)
+        return f"{self.title} ({self.operation.method} {self.operation.path}) with {given or 'nothing'}?"
 
 
 def curated(contract: Contract, table: Mapping[str, Any], file: str) -> list[Tool]:
     """The tools of a tools file. Raises InvalidSpec listing every entry that does not fit the contract."""
     problems: list[str] = []
     tools: list[Tool] = []
-    for name, entry in (table.get("tools") or {}).items():
+    entries = table.get("tools") if isinstance(table, Mapping) else None
+    if not isinstance(entries, Mapping):
+        raise InvalidSpec([f"{file}#/tools: expected an object of tools by name"])
+    for name, entry in entries.items():
         at = f"{file}#/tools/{name}"
+        if not isinstance(entry, Mapping):
+            problems.append(f"{at}: expected an object")
+            continue
         operation = contract.operations.get(entry.get("operation", ""))
         if operation is None:
             problems.append(f"{at}/operation: {entry.get('operation')!r} is no operation of {contract.file}")
             continue
-        effect, confirm = entry.get("effect"), str(entry.get("confirm", ""))
+        effect: Any = entry.get("effect")
+        confirm = str(entry.get("confirm", ""))
         if not NAME.fullmatch(name):
             problems.append(f"{at}: a tool name is 3 to 40 of a-z, 0-9 and _, starting with a letter")
         if effect not in ("read", "write", "send", "destroy"):
@@ -157,6 +170,12 @@ def curated(contract: Contract, table: Mapping[str, Any], file: str) -> list[Too
         ]
         problems += [f"{at}/{key}: unknown key" for key in entry.keys() - KEYS]
         problems += [f"{at}/{key}: missing" for key in ("title", "description") if not entry.get(key)]
+        if not isinstance(entry.get("show", []), list):
+            problems.append(f"{at}/show: expected a list of fields")
+        if type(entry.get("rows", 50)) is not int or entry.get("rows", 50) < 1:
+            problems.append(f"{at}/rows: expected a whole number, 1 or more")
+        if problems:
+            continue
         tools.append(
             Tool(
                 name=name,
@@ -166,7 +185,7 @@ def curated(contract: Contract, table: Mapping[str, Any], file: str) -> list[Too
                 effect=effect,
                 confirm=" ".join(confirm.split()),
                 show=tuple(entry.get("show") or ()),
-                rows=int(entry.get("rows", 50)),
+                rows=entry.get("rows", 50),
                 default=bool(entry.get("default")),
                 idempotent=bool(entry.get("idempotent")),
             )
@@ -200,16 +219,6 @@ def derived(contract: Contract) -> list[Tool]:
             "DELETE": "destroy",
         }
         effect: Effect = effects.get(operation.method, "write")
-        path_arguments = " ".join(
-            f"{argument.name} = {{{argument.name}}}"
-            for argument in operation.arguments.values()
-            if argument.where == "path"
-        )
-        confirm = (
-            f"{summary.rstrip('.')} ({operation.method} {operation.path}) {path_arguments}?"
-            if effect == "destroy"
-            else ""
-        )
         tools.append(
             Tool(
                 name,
@@ -217,7 +226,6 @@ def derived(contract: Contract) -> list[Tool]:
                 summary[:80].rstrip("."),
                 " ".join(summary.split())[:400],
                 effect,
-                " ".join(confirm.split()),
                 default=True,
                 idempotent=operation.method in ("PUT", "DELETE"),
             )
@@ -255,7 +263,7 @@ def portability_problems(tool: Tool) -> list[str]:
         if any(not isinstance(value, str) for value in schema.get("enum") or ()):
             problems.append(f"{tool.name}{at}: only string enums are portable")
         for name, child in (schema.get("properties") or {}).items():
-            if not re.fullmatch(r"[a-zA-Z0-9_.-]{1,64}", name):
+            if not PORTABLE_NAME.fullmatch(name):
                 problems.append(f"{tool.name}{at}/{name}: not a portable property name")
             visit(child, f"{at}/{name}")
         if isinstance(schema.get("items"), dict):
@@ -266,14 +274,25 @@ def portability_problems(tool: Tool) -> list[str]:
 
 
 def field_exists(tool: Tool, name: str) -> bool:
-    """Whether a documented success has a field of this name, so that `show` cannot silently show nothing."""
+    """Whether the rows (or the one object) of a documented success have a field of this name, so that `show` cannot show nothing."""
     document = tool.operation.contract.document
-    for answer in tool.operation.answers.values():
-        for content in answer.contents:
-            if (
-                content.schema
-                and is_json(content.media_type)
-                and name in str(portable(lookup(document, content.schema), document, depth=6))
-            ):
-                return True
-    return False
+
+    def names(schema: Any, seen: frozenset[str]) -> set[str]:
+        if not isinstance(schema, dict):
+            return set()
+        properties = schema.get("properties") or {}
+        found = set(properties)
+        ref = schema.get("$ref")
+        if isinstance(ref, str) and ref not in seen:
+            found |= names(lookup(document, ref), seen | {ref})
+        alternatives = (child for key in IN_PLACE_LISTS for child in schema.get(key) or ())
+        for child in (schema.get("items"), properties.get("items"), *alternatives):  # a list, or a page with `items`
+            found |= names(child, seen)
+        return found
+
+    return any(
+        name in names(lookup(document, content.schema), frozenset())
+        for answer in tool.operation.answers.values()
+        for content in answer.contents
+        if answer.success and content.schema and is_json(content.media_type)
+    )

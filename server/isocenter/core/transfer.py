@@ -5,15 +5,46 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import anyio.to_thread
+import httpx
 
 from isocenter.core.errors import StorageError, TransportError
 from isocenter.core.result import SavedFile
 
 BATCH = 1 << 20  # bytes gathered before a write leaves the event loop
+
+
+async def decoded(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """The body without its content encoding, in pieces of at most 1 MiB however well it was compressed.
+
+    Raises httpx.DecodingError for an encoding nobody asked for, broken data, and data that ends too early.
+    """
+    pieces = cast("httpx.AsyncByteStream", response.stream)
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        async for piece in pieces:
+            yield piece
+        return
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise httpx.DecodingError("an encoding that was not asked for")
+    unpack, begun = zlib.decompressobj(zlib.MAX_WBITS | 32), False  # gzip or zlib, as the data says
+    async for piece in pieces:
+        try:
+            if piece and not begun and encoding == "deflate" and piece[0] & 15 != 8:
+                unpack = zlib.decompressobj(-zlib.MAX_WBITS)  # some services leave out the zlib header
+            begun = begun or bool(piece)
+            while piece:
+                yield unpack.decompress(piece, BATCH)
+                piece = unpack.unconsumed_tail
+        except zlib.error as error:
+            raise httpx.DecodingError("broken data") from error
+    if begun and not unpack.eof:
+        raise httpx.DecodingError("the data ends too early")
 
 
 async def collect_bytes(pieces: AsyncIterator[bytes], limit: int, what: str) -> bytes:
@@ -24,10 +55,14 @@ async def collect_bytes(pieces: AsyncIterator[bytes], limit: int, what: str) -> 
         size += len(piece)
         if size > limit:
             raise TransportError(
-                f"{what}: the answer is larger than {limit >> 20} MiB. Narrow the request.", retryable=False
+                f"{what}: the answer is larger than {_words(limit)}. Narrow the request.", retryable=False
             )
         parts.append(piece)
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _words(size: int) -> str:
+    return f"{size >> 20} MiB" if size >= 1 << 20 else f"{size} bytes"
 
 
 async def save(
@@ -42,11 +77,12 @@ async def save(
 ) -> SavedFile:
     """Stream a body to disk.
 
-    `target` is a folder (the file gets `name`, with a number if that is taken) or, when it has a suffix and is no folder, the file itself. The bytes go to a
-    hidden `.part` file first; `accept(first bytes, size, path)` decides whether it may appear under its name. Raises StorageError and TransportError; no
-    partial file is left behind, whatever happens.
+    `target` is a folder (the file gets `name`, with a number if that is taken) or, when it has a suffix such as `.zip` and is no
+    folder, the file itself. The bytes go to a hidden `.part` file first; `accept(first bytes, size, path)` decides whether it may
+    appear under its name. Raises StorageError and TransportError; no partial file is left behind, whatever happens.
     """
-    folder = target if target.is_dir() or not target.suffix else target.parent
+    # The last part of a UID is no suffix: `downloads/1.2.840` is a folder.
+    folder = target.parent if target.suffix.strip(".0123456789") and not target.is_dir() else target
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, temporary_name = tempfile.mkstemp(prefix=".", suffix=".part", dir=folder)
@@ -70,7 +106,7 @@ async def save(
                 size += len(piece)
                 if size > limit:
                     raise TransportError(
-                        f"The answer is larger than {limit >> 30} GiB, the most that may be saved.", retryable=False
+                        f"The answer is larger than {_words(limit)}, the most that may be saved.", retryable=False
                     )
                 batch += piece
                 if len(batch) >= BATCH:

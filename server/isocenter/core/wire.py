@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ def dumps(value: Any) -> bytes:
 
 
 def text(value: Any) -> str:
-    """A scalar as it stands in a URL or header: JSON's spelling, strings bare."""
+    """A scalar as it stands in a URL or header: JSON's spelling, strings bare, whole numbers without a fraction."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, str) else dumps(value).decode()
 
 
@@ -58,6 +61,13 @@ def path_value(name: str, value: Any, style: str, explode: bool) -> str:
     return prefix + _escaped(value)
 
 
+def leaves_segment(value: Any) -> bool:
+    """Whether a path parameter is empty or holds a dot segment, also one that appears when a server undoes the escaping of slashes."""
+    items = value if isinstance(value, list) else [value]
+    parts = [part for item in items for part in re.split(r"[/\\]", text(item))]
+    return parts in ([], [""]) or "." in parts or ".." in parts
+
+
 def query_pairs(name: str, value: Any, style: str, explode: bool, reserved: bool = False) -> list[str]:
     """A query (or form) parameter as `name=value` pieces, percent-encoded, in style form, spaceDelimited, pipeDelimited or deepObject."""
     key = quote(name, safe="")
@@ -78,15 +88,15 @@ def query_pairs(name: str, value: Any, style: str, explode: bool, reserved: bool
 
 
 def header_value(value: Any, explode: bool) -> str:
-    """A header parameter in style simple. Raises ValueError for line breaks and other control characters."""
+    """A header parameter in style simple. Raises ValueError for anything but printable ASCII (RFC 9110, section 5.5)."""
     if isinstance(value, list):
         value = ",".join(text(item) for item in value)
     elif isinstance(value, dict):
         pairs = [(text(key), text(item)) for key, item in _pairs(value)]
         value = ",".join("=".join(pair) if explode else ",".join(pair) for pair in pairs)
     result = text(value)
-    if any(ord(char) < 32 or ord(char) == 127 for char in result):
-        raise ValueError("control character")
+    if not (result.isascii() and result.isprintable()):
+        raise ValueError("not printable ASCII")
     return result
 
 
@@ -133,7 +143,12 @@ def _quotable(name: str) -> str:
 
 
 class StreamBody:
-    """A request body of known length that can be read again for every attempt; files are opened one at a time."""
+    """A request body of known length that can be read again for every attempt; files are opened one at a time.
+
+    `problem` says why it could not be read to its end, whatever the transport makes of that.
+    """
+
+    problem: str = ""
 
     def __init__(self, pieces: Iterable[bytes | FileSource]) -> None:
         self._pieces: Sequence[bytes | FileSource] = tuple(pieces)
@@ -145,13 +160,17 @@ class StreamBody:
                 yield piece
                 continue
             left = piece.size
-            with piece.open() as reader:
-                while left:
-                    chunk = await anyio.to_thread.run_sync(reader.read, min(PIECE, left))
-                    if not chunk:
-                        raise OSError("the file became shorter while it was sent")
-                    left -= len(chunk)
-                    yield chunk
+            try:
+                with piece.open() as reader:
+                    while left:
+                        chunk = await anyio.to_thread.run_sync(reader.read, min(PIECE, left))
+                        if not chunk:
+                            raise OSError(0, "it became shorter while it was sent")
+                        left -= len(chunk)
+                        yield chunk
+            except OSError as error:
+                self.problem = f"a file could not be read to its end: {error.strerror}"
+                raise
 
 
 def multipart_body(parts: Sequence[Part], subtype: str) -> tuple[str, StreamBody]:

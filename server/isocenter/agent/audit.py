@@ -1,0 +1,55 @@
+"""One record per call, written whatever happens: what was called, how it ended, how long it took. No values, no identifiers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+log = logging.getLogger("isocenter.audit")
+
+
+@dataclass(slots=True)
+class Record:
+    """A call for the log. `arguments` are names only; `outcome` is `ok`, `asked`, `cancelled`, an error code, or `crash`."""
+
+    time: str
+    tool: str
+    operation: str
+    effect: str
+    arguments: list[str]
+    outcome: str = "crash"
+    status: int | None = None
+    findings: int = 0
+    seconds: float = 0.0
+
+
+class Audit:
+    """Writes records to the log and, when a path is given, as JSON lines to that file."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+
+    @contextmanager
+    def call(self, tool: str, operation: str, effect: str, arguments: list[str]) -> Iterator[Record]:
+        """Open a record; whatever leaves the block, it is written."""
+        record = Record(
+            datetime.now(UTC).isoformat(timespec="milliseconds"), tool, operation, effect, sorted(arguments)
+        )
+        started = time.monotonic()
+        try:
+            yield record
+        finally:
+            record.seconds = round(time.monotonic() - started, 4)
+            line = msgspec.json.encode(asdict(record))
+            log.info("%s", line.decode())
+            if self.path:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("ab", buffering=0) as file:
+                    file.write(line + b"\n")

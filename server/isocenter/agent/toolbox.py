@@ -1,0 +1,113 @@
+"""The tools an agent gets and the clients behind them: every API of ours, or one specification given at run time."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from isocenter.core import ApiClient, Contract, InvalidSpec
+from isocenter.core.http import open_transport
+from isocenter.core.tool import Tool, curated, derived
+from isocenter.settings import SPEC, ApiSettings, Settings
+
+log = logging.getLogger("isocenter.spec")
+
+
+@dataclass
+class Toolbox:
+    """`tools` by name, `clients` by API, `instructions` for the server's usage map."""
+
+    settings: Settings
+    tools: dict[str, Tool] = field(default_factory=dict)
+    clients: dict[str, ApiClient] = field(default_factory=dict)
+    instructions: list[str] = field(default_factory=list)
+    transport: httpx.AsyncBaseTransport | None = None
+
+    def client(self, tool: Tool) -> ApiClient:
+        """The client a tool's call goes through."""
+        return self.clients[tool.operation.contract.name]
+
+    def hide(self, text: str) -> str:
+        """`text` without any configured or obtained secret of any API."""
+        for client in self.clients.values():
+            text = client.credentials.hide(text)
+        return text
+
+    def point(self, base_urls: Mapping[str, str], credentials: Mapping[str, Mapping[str, str]]) -> None:
+        """Send all APIs elsewhere: to the sandbox, once it runs."""
+        for api, client in self.clients.items():
+            client.base_url = base_urls.get(api, client.base_url).rstrip("/")
+            for name, value in credentials.get(api, {}).items():
+                client.credentials.keep(name, value)
+
+    async def aclose(self) -> None:
+        """Close the shared connections."""
+        if self.transport:
+            await self.transport.aclose()
+
+    def _add(self, contract: Contract, tools: Iterable[Tool], settings: ApiSettings) -> None:
+        if self.transport is None:
+            self.transport = open_transport()
+        self.clients[contract.name] = ApiClient(
+            contract,
+            base_url=settings.base_url,
+            credentials=settings.credentials,
+            transport=self.transport,
+            checks=self.settings.checks_of(contract.name),
+            roots=self.settings.roots,
+        )
+        for tool in tools:
+            if not (self.settings.read_only and tool.effect != "read"):
+                self.tools[tool.name] = tool
+
+
+def own_apis(settings: Settings, toolsets: Iterable[str] = ("all",)) -> Toolbox:
+    """The curated tools of our APIs: `all`, `default`, or API names. Raises KeyError for an unknown toolset."""
+    import isocenter_clients
+
+    chosen = list(toolsets)
+    toolbox = Toolbox(settings)
+    for name in chosen:
+        if name not in ("all", "default", *isocenter_clients.APIS):
+            raise KeyError(name)
+    for api in isocenter_clients.APIS:
+        if not {"all", "default", api} & set(chosen):
+            continue
+        contract, table = isocenter_clients.contract(api), isocenter_clients.tools(api)
+        tools = curated(contract, table, f"{api}.tools.yaml")
+        if not {"all", api} & set(chosen):
+            tools = [tool for tool in tools if tool.default]
+        toolbox._add(contract, tools, settings.api(api))
+        if table.get("instructions"):
+            toolbox.instructions.append(" ".join(str(table["instructions"]).split()))
+    return toolbox
+
+
+def one_spec(
+    settings: Settings, document: dict[str, Any], file: Path, base_url: str, credentials: Mapping[str, str]
+) -> Toolbox:
+    """Tools derived from any OpenAPI 3.0/3.1 document, which is the API `spec` in the configuration.
+
+    What of the document cannot be used is left out and logged. Raises InvalidSpec when nothing is left or no address is known.
+    """
+    contract = Contract(document, name=SPEC, file=file.name, skip=True)
+    for note in contract.notes:
+        log.warning("%s: %s", file.name, note)
+    if not contract.operations:
+        raise InvalidSpec([f"{file.name}: no operation that can be used", *contract.notes])
+    here = settings.api(SPEC)
+    base_url = base_url or here.base_url or contract.base_url
+    if not re.match(r"https?://[^/\s]+", base_url):
+        raise InvalidSpec([f"{file.name}#/servers: no address that starts with http:// or https://; give --base-url"])
+    for name, value in credentials.items():
+        here.credentials.keep(name, value)
+    toolbox = Toolbox(settings)
+    toolbox._add(contract, derived(contract), ApiSettings(base_url, here.credentials))
+    toolbox.instructions.append(f"Operations of {contract.title}.")
+    return toolbox

@@ -1,0 +1,212 @@
+"""What Schemathesis cannot know about these specifications and the sandbox behind them; Schemathesis loads this file.
+
+`ISOCENTER_SCHEMATHESIS` names the JSON file that `run` wrote: the formats of this project, what the sandbox really has in
+place of the specifications' examples, files to upload, and where operations with a server of their own are. Nothing here
+makes a specification weaker: it is read as the dialect says it is to be read, and requests are sent as our clients do.
+"""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies as st
+from schemathesis.generation.meta import CoverageScenario, coverage_scenario
+
+CONTEXT = json.loads(Path(os.environ["ISOCENTER_SCHEMATHESIS"]).read_text(encoding="utf-8"))
+FILES = {kind: [base64.b64decode(file) for file in files] for kind, files in CONTEXT["files"].items()}
+METHODS = ("get", "put", "post", "patch", "delete")
+STANDS_FOR_BYTES = re.compile(r"\(?bytes of .*\)?")
+"""Examples cannot hold bytes; the text in their place says what they are."""
+
+Json = Any
+
+
+# --- what is sent -----------------------------------------------------------------------------------------------------
+
+
+def _dates(form: str) -> st.SearchStrategy[str]:
+    return st.dates().map(lambda day: form.format(y=day.year, m=day.month, d=day.day))
+
+
+def _uid(components: list[int]) -> str:
+    text = "2.25"
+    for component in components:
+        if len(text) + 1 + len(str(component)) <= 64:
+            text += f".{component}"
+    return text
+
+
+FORMATS = {
+    "dicom-uid": st.lists(st.integers(0, 10**30), max_size=4).map(_uid),
+    "us-date": _dates("{m:02}-{d:02}-{y:04}"),
+    "slash-date": _dates("{y:04}/{m:02}/{d:02}"),
+    "euro-slash-date": _dates("{d:02}/{m:02}/{y:04}"),
+    "dicom-date": _dates("{y:04}{m:02}{d:02}"),
+    "sha1": st.binary(min_size=20, max_size=20).map(bytes.hex),
+    "binary": st.sampled_from([*FILES["dicom"], *FILES["image"]]) | st.binary(max_size=200),
+}
+for name, strategy in FORMATS.items():
+    schemathesis.openapi.format(name, strategy)
+
+
+def _nodes(value: Json) -> Iterator[dict[str, Json]]:
+    if isinstance(value, dict):
+        yield value
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _nodes(child)
+
+
+def _replaced(value: Json, real: dict[str, str]) -> Json:
+    if isinstance(value, dict):
+        return {key: _replaced(item, real) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, real) for item in value]
+    return real.get(value, value) if isinstance(value, str) else value
+
+
+@schemathesis.hook
+def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Json]) -> None:
+    """Say our formats in plain JSON Schema, mark files as such, and let the examples name what the sandbox has."""
+
+    def resolved(node: Json) -> Json:
+        while isinstance(node, dict) and "$ref" in node:
+            target: Json = raw_schema
+            for part in node["$ref"].removeprefix("#/").split("/"):
+                target = target[part.replace("~1", "/").replace("~0", "~")]
+            node = target
+        return node
+
+    for node in _nodes(raw_schema):
+        name = node.get("format")
+        for keyword, value in CONTEXT["formats"].get(name, {}).items() if isinstance(name, str) else ():
+            node.setdefault(keyword, value)
+
+    for item in raw_schema["paths"].values():
+        for operation in (item[method] for method in METHODS if method in item):
+            real = {**CONTEXT["examples"].get("", {}), **CONTEXT["examples"].get(operation["operationId"], {})}
+            for owner in (operation, item):
+                parameters = [copy.deepcopy(resolved(parameter)) for parameter in owner.get("parameters", ())]
+                for parameter in parameters:
+                    _name_real_things(parameter, real)
+                owner["parameters"] = parameters
+            if "requestBody" in operation:
+                body = operation["requestBody"] = copy.deepcopy(resolved(operation["requestBody"]))
+                for kind, media in body["content"].items():
+                    _name_real_things(media, real)
+                    if kind.startswith("multipart/"):
+                        _mark_files(media, resolved(media["schema"]))
+
+
+def _name_real_things(owner: dict[str, Json], real: dict[str, str]) -> None:
+    for node in (owner, *owner.get("content", {}).values()):
+        for key in ("example", "examples"):
+            if key in node:
+                node[key] = _replaced(node[key], real)
+
+
+def _mark_files(media: dict[str, Json], schema: dict[str, Json]) -> None:
+    """OpenAPI 3.1 has no word for "this part is a file"; Schemathesis goes by `format: binary`."""
+    for name, part in schema["properties"].items():
+        content = part.get("items", part)
+        if "contentMediaType" in content:
+            del content["contentMediaType"]
+            content["format"] = "binary"
+            encoding = media.setdefault("encoding", {}).setdefault(name, {})
+            file_name = "image.png" if "image" in encoding.get("contentType", "") else "image.dcm"
+            disposition = {"schema": {"type": "string", "example": f'form-data; filename="{file_name}"'}}
+            encoding["headers"] = {"Content-Disposition": disposition}
+
+
+@schemathesis.hook
+def before_init_operation(context: schemathesis.HookContext, operation: Any) -> None:
+    """An operation with a server of its own is served somewhere else, also by the sandbox."""
+    if operation.definition.raw.get("servers"):
+        operation.base_url = CONTEXT["other_servers"][operation.definition.raw["operationId"]]
+
+
+@schemathesis.hook
+def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
+    """Put real files where an example says that there are some."""
+
+    def filled(value: Json, kind: str) -> Json:
+        if isinstance(value, list):
+            return [filled(item, kind) for item in value]
+        return FILES[kind][0] if isinstance(value, str) and STANDS_FOR_BYTES.fullmatch(value) else value
+
+    if isinstance(case.body, dict) and (case.media_type or "").startswith("multipart/"):
+        for name, value in case.body.items():
+            case.body[name] = filled(value, "image" if name == "image" else "dicom")
+
+
+@schemathesis.serializer("multipart/related")
+def multipart_related(context: schemathesis.SerializationContext, value: Json) -> dict[str, Any]:
+    """The form that every DICOM server reads: the type in quotes, a name and a media type for each part."""
+    files = value.get("files", ()) if isinstance(value, dict) else ()
+    body = bytearray()
+    for index, file in enumerate(files if isinstance(files, list) else [files]):
+        data = getattr(file, "data", file)
+        body += b'--isocenter\r\nContent-Disposition: form-data; name="file_%d"; filename="%d.dcm"\r\n' % (index, index)
+        body += b"Content-Type: application/dicom\r\n\r\n"
+        body += (data if isinstance(data, bytes) else json.dumps(data).encode()) + b"\r\n"
+    kind = 'multipart/related; type="application/dicom"; boundary=isocenter'
+    return {"data": bytes(body) + b"--isocenter--\r\n", "headers": {"Content-Type": kind}}
+
+
+# --- what comes back --------------------------------------------------------------------------------------------------
+
+
+def _documented(operation: Any, response: schemathesis.Response) -> dict[str, Json]:
+    found = operation.responses.find_by_status_code(response.status_code)
+    return found.definition if found is not None else {}
+
+
+@schemathesis.hook
+def after_call(context: schemathesis.HookContext, case: schemathesis.Case, response: schemathesis.Response) -> None:
+    """An empty body stands for what `x-empty-body` says."""
+    documented = _documented(case.operation, response)
+    if "x-empty-body" in documented and not response.content:
+        response.content = json.dumps(documented["x-empty-body"]).encode()
+        response.headers["content-type"] = ["application/json"]
+
+
+@schemathesis.deserializer("application/json")
+def read_json(context: schemathesis.DeserializationContext, response: schemathesis.Response) -> Json:
+    """JSON, unless the media type says `x-wire-format: text`."""
+    media = _documented(context.operation, response).get("content", {}).get("application/json", {})
+    return response.text if media.get("x-wire-format") == "text" else response.json()
+
+
+@schemathesis.check
+def server_error_is_documented(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    """In place of `not_a_server_error`: these services answer 5xx on purpose, but only where the specification says so."""
+    if response.status_code >= 500 and str(response.status_code) not in case.operation.responses.status_codes:
+        raise AssertionError(f"{response.status_code} is not documented: {response.text[:200]}")
+
+
+@schemathesis.check
+def valid_request_is_no_server_error(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    """What the specification allows to be sent must not break the server, documented or not."""
+    valid = case.meta is not None and case.meta.generation.mode.is_positive
+    if valid and response.status_code >= 500:
+        raise AssertionError(f"a valid request is answered {response.status_code}: {response.text[:200]}")
+
+
+@schemathesis.check
+def missing_parameter_is_refused(
+    ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
+) -> None:
+    """The part of `negative_data_rejection` that holds for every API, also for those that take odd values."""
+    if coverage_scenario(case) == CoverageScenario.MISSING_PARAMETER and response.status_code < 400:
+        raise AssertionError(f"a request without a required parameter is answered {response.status_code}")
