@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from isocenter.core.formats import KEYWORDS
-from isocenter.core.schema import METHODS, judging_document, lookup, pointer, schemas_of
+from isocenter.core.schema import METHODS, judging_document, pointer, reference, resolve, schemas_of
 
 Json = Any
 
@@ -43,7 +43,7 @@ def prepare(spec: Json, examples: dict[str, dict[str, str]]) -> Json:
     asked = judging_document(spec)
     for path, holder, key in list(schemas_of(spec)):
         if path[0] == "paths" and ("parameters" in path[3:4] or "requestBody" in path[3:4]):
-            holder[key] = {"$ref": "#" + pointer(["x-asked", *path, key])}
+            holder[key] = reference("x-asked", pointer([*path, key]))
     spec |= {tree: asked[tree] for tree in ("x-asked", "x-asked-part")}
 
     for node in _nodes(spec):
@@ -57,9 +57,7 @@ def prepare(spec: Json, examples: dict[str, dict[str, str]]) -> Json:
 
 
 def _resolved(spec: Json, node: Json) -> Json:
-    while "$ref" in node:
-        node = lookup(spec, node["$ref"])
-    return node
+    return resolve(spec, node, "")[0]
 
 
 def _nodes(value: Json) -> Iterator[dict[str, Json]]:
