@@ -502,11 +502,6 @@ BAD_ANSWERS: dict[str, tuple[Reply, str]] = {
         "/createdAt (body): expected createdAt to be given",
     ),
     "type of item": (Reply(body=CASE | {"images": [IMAGE, CANARY]}), "/images/1 (body): expected an object"),
-    "enum of item": (
-        Reply(body=CASE | {"images": [IMAGE | {"view": CANARY}]}),
-        "/images/0/view (body): expected one of axial",
-    ),
-    "addition": (Reply(body=CASE | {"extra": CANARY}), "/extra (body): expected only caseId"),
     "root": (Reply(body=[CASE]), "/ (body): expected an object, got an array of 1"),
     "login page": (
         Reply(body=f"<html>{CANARY}</html>", content_type="text/html"),
@@ -538,6 +533,26 @@ async def test_a_bad_answer_is_flagged(either: Session, upstream: Upstream, name
     assert finding in text(result) and "[minirad.yaml#/" in text(result)
     assert CANARY not in text(result) and CANARY not in either.log
     assert len(upstream.log) == 1
+
+
+ADDITIONS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "enum of item": (CASE | {"images": [IMAGE | {"view": "oblique"}]}, "/images/0/view", "enum"),
+    "addition": (CASE | {"extra": 1}, "/extra", "unknown"),
+}
+
+
+@pytest.mark.parametrize("name", ADDITIONS)
+async def test_an_addition_is_flagged_as_drift_and_delivered(either: Session, upstream: Upstream, name: str) -> None:
+    body, place, kind = ADDITIONS[name]
+    upstream.next(Reply(body=body))
+
+    result = await either.call("get_case", caseId="MR-0001")
+
+    assert structured(result)["data"] == body
+    assert [(entry["pointer"], entry["kind"], entry["severity"]) for entry in structured(result)["findings"]] == [
+        (place, kind, "drift")
+    ]
+    assert f"Note (drift): {place}" in text(result) and "drift at minirad.yaml#/" in either.log
 
 
 async def test_an_error_status_nobody_documented_is_named(either: Session, upstream: Upstream) -> None:
@@ -851,6 +866,7 @@ async def test_an_answer_that_stays_cut_off_is_a_failure(either: Session, upstre
     result = await either.call("get_archive", study="1", save_to=str(tmp_path / "here"))
 
     assert text(result).startswith("transport: getArchive") and "broke off the answer" in text(result)
+    assert "carried out" not in text(result) and "The same call may succeed later." in text(result)
     assert len(upstream.log) == 3 and list((tmp_path / "here").iterdir()) == []
 
 
@@ -958,7 +974,10 @@ async def test_a_yes_counts_for_the_call_it_was_given_for(modern: Session, upstr
     state = asked.request_state
 
     other = {"caseId": "MR-0001", "number": [3, 4]}
-    for arguments, stamp in ((other, state), (other, None), (other, f"{state[:-4]}AAAA"), (other, "MR-0001")):
+    request = asked.input_requests["confirm"] if asked.input_requests else None
+    assert isinstance(request, types.ElicitRequest)
+    its_question = request.params.message.replace("3?", "3, 4?")  # what would be asked about the other call
+    for arguments, stamp in ((other, state), (other, None), (other, f"{state[:-4]}AAAA"), (other, its_question)):
         try:
             again = await send(
                 "delete_images", arguments, input_responses=yes, request_state=stamp, allow_input_required=True
@@ -986,12 +1005,12 @@ async def test_a_token_that_comes_back_is_not_passed_on(either: Session, upstrea
     def echo(seen: Seen) -> Any:
         return CASE | {
             "title": f"sent {seen.headers['authorization']}",
-            "note": "x" * 3990 + seen.headers["authorization"],
+            "note": "x" * 3980 + seen.headers["authorization"],
         }
 
     upstream.next(
         Reply(body=echo),
-        Reply(500, lambda seen: {"error": "e" * 290 + seen.headers["authorization"]}),
+        Reply(500, lambda seen: {"error": "e" * 280 + seen.headers["authorization"]}),
         Reply(401, lambda seen: f"<title>{seen.headers['authorization']}</title>", "text/html"),
         Reply(302, headers={"Location": f"https://elsewhere.example/?token={TOKEN}"}),
         Reply(body=lambda seen: [echo(seen)] * 60),

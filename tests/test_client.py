@@ -345,16 +345,15 @@ async def test_no_secret_shows_in_any_object_error_or_log(caplog: pytest.LogCapt
     credentials = Credentials({"api-token": TOKEN, "key": TOKEN, "basic": f"ann:{TOKEN}", "session": TOKEN})
     echo = {"message": f"I do not like {TOKEN}, ann:{TOKEN} or {base64.b64encode(f'ann:{TOKEN}'.encode()).decode()}"}
     shown: list[object] = [credentials]
-    for operation, answers in [
-        ("byToken", [reply()]),
-        ("byBoth", [reply(400, echo)]),
-        ("byBasic", [reply(401, echo)]),
-        ("byQuery", [reply(200, {"id": TOKEN})]),
-        ("byQuery", [httpx.ReadError("x")]),
-        ("byQuery", [reply(302, location="/api/again")]),
-        ("byCookie", [reply(200, {"id": 1, TOKEN[:4]: 2})]),
-    ]:
-        api = client(Service(*answers), credentials=credentials)
+    answers: dict[str, tuple[Reply | Exception, ...]] = {
+        "byToken": (reply(),),
+        "byBoth": (reply(400, echo),),
+        "byBasic": (reply(401, echo),),
+        "byQuery": (httpx.ReadError("x"), reply(302, location="/api/again")),
+        "byCookie": (reply(200, {"id": TOKEN}),),
+    }
+    for operation, given in answers.items():
+        api = client(Service(*given), credentials=credentials)
         declared = api.contract.operation(operation)
         shown += [api, declared, authorize(declared, credentials)]
         try:

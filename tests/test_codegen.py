@@ -38,6 +38,16 @@ def rendered() -> Files:
     return files
 
 
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """A second run, with one API more."""
+    openapi = tmp_path_factory.mktemp("grown") / "openapi"
+    shutil.copytree(ROOT / "openapi", openapi)
+    for name in ("worklist.yaml", "worklist.tools.yaml"):
+        shutil.copy(SPECS / name, openapi / name)
+    return render_all(openapi)
+
+
 @pytest.fixture
 def importable(tmp_path: Path) -> Iterator[Callable[[str, Files], ModuleType]]:
     """Writes a package below a temporary folder and imports it; forgets it afterwards."""
@@ -77,8 +87,10 @@ def test_the_generated_package_is_current(rendered: Files) -> None:
     assert differences(rendered, ROOT / "generated" / "isocenter_clients") == []
 
 
-def test_a_second_run_gives_the_same_bytes(rendered: Files) -> None:
-    assert render_all(ROOT / "openapi") == rendered
+def test_a_second_run_gives_the_same_bytes(rendered: Files, grown: Files) -> None:
+    assert {name: grown[name] for name in rendered if name != "__init__.py"} == {
+        name: content for name, content in rendered.items() if name != "__init__.py"
+    }
 
 
 def test_edits_orphans_and_missing_files_are_found_and_repaired(rendered: Files, tmp_path: Path) -> None:
@@ -112,18 +124,10 @@ def test_edits_orphans_and_missing_files_are_found_and_repaired(rendered: Files,
 
 @pytest.mark.anyio
 async def test_an_api_is_two_files_and_one_command(
-    rendered: Files, tmp_path: Path, importable: Callable[[str, Files], ModuleType]
+    rendered: Files, grown: Files, importable: Callable[[str, Files], ModuleType]
 ) -> None:
-    openapi = tmp_path / "openapi"
-    shutil.copytree(ROOT / "openapi", openapi)
-    for name in ("worklist.yaml", "worklist.tools.yaml"):
-        shutil.copy(SPECS / name, openapi / name)
-
-    files = render_all(openapi)
-
-    assert {name for name in files if not name.startswith("worklist/")} == rendered.keys()
-    assert {name for name in files if files[name] != rendered.get(name) and name in rendered} == {"__init__.py"}
-    package = importable("six_clients", files)
+    assert {name.partition("/")[0] for name in grown.keys() - rendered.keys()} == {"worklist"}
+    package = importable("six_clients", grown)
     assert package.APIS == {**APIS, "worklist": "worklist"}
     assert package.tools("worklist")["tools"].keys() == {"list_steps", "cancel_step"}
     client = importlib.import_module("six_clients.worklist").WorklistClient

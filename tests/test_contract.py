@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from isocenter.codegen.examples import AnswerExample, answers, calls
 from isocenter.codegen.lint import lint
@@ -17,7 +16,9 @@ from isocenter.codegen.spec import read_spec
 from isocenter.core import Contract, Finding, Operation
 from isocenter.core.operation import is_json
 from isocenter.core.schema import children, lookup, pointer, resolve, schemas_of
+from isocenter.core.tool import curated
 from isocenter_clients import APIS, contract
+from isocenter_clients import tools as tool_table
 
 ROOT = Path(__file__).parent.parent
 WIRE = Path(__file__).parent / "wire"
@@ -69,12 +70,7 @@ def assert_repairable(findings: list[Finding] | tuple[Finding, ...], operation: 
 # -- the documents -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("api", APIS)
-def test_a_specification_is_valid_openapi(api: str) -> None:
-    assert list(OpenAPIV31SpecValidator(DOCUMENTS[api]).iter_errors()) == []
-
-
-def test_the_specifications_keep_the_dialect() -> None:
+def test_the_specifications_are_valid_openapi_and_keep_the_dialect() -> None:
     assert lint(ROOT / "openapi") == []
 
 
@@ -211,6 +207,21 @@ def test_a_recorded_answer_fits_the_contract(entry: dict[str, Any]) -> None:
     for row in rows:
         for tree in ("", "/x-answered"):
             assert [error.message for error in own.judge(f"#{tree}{entry['schema'][1:]}").iter_errors(row)] == []
+
+
+# -- tools ---------------------------------------------------------------------------------------------------------------
+
+
+def test_names_that_some_hosts_refuse_are_told_in_words() -> None:
+    tools = {tool.name: tool for tool in curated(contract("circus"), tool_table("circus"), "circus.tools.yaml")}
+
+    shown = tools["search_cases"].input_schema["properties"]["filter"]
+
+    assert "$and" not in shown["properties"]
+    assert shown["description"].endswith("It also takes $and, $or.")
+    assert shown["properties"]["createdAt"]["description"].endswith(
+        "It also takes $date, $gt, $gte, $lt, $lte, $ne, $in, $all."
+    )
 
 
 # -- invalid calls -------------------------------------------------------------------------------------------------------

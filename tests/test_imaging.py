@@ -6,6 +6,7 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.pixels.decoders.base import _PIXEL_DATA_DECODERS
+from pydicom.pixels.decoders.base import _PIXEL_DATA_DECODERS, Decoder
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import (
     MPEG2MPML,
@@ -28,6 +29,7 @@ from pydicom.uid import (
 )
 
 from isocenter import imaging
+from isocenter.imaging import decoding, decoding_apart
 
 # What pydicom says about odd headers is not under test, and quotes them.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
@@ -184,6 +186,9 @@ def test_the_callers_window_beats_the_headers_and_counts_in_units_of_the_modalit
     assert shown.tolist() == [[0, 1, 255, 255]]
     with pytest.raises(ValueError, match="both center and width"):
         imaging.window(stored, ds, center=50)
+    for width in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="above 0"):
+            imaging.window(stored, ds, center=50, width=width)
 
 
 def test_monochrome1_is_shown_inverted() -> None:
@@ -357,6 +362,38 @@ def test_the_stored_pixels_are_given_in_pieces_as_far_as_they_go() -> None:
     assert imaging.pixel_keyword(path) == "PixelData"
 
 
+def test_pixels_that_do_not_fit_the_header_are_refused() -> None:
+    plain = np.full((64, 64), 7, np.uint16)
+    cut = _saved(_image(plain)).getvalue()[:-8000]
+    odd = _image(plain, BitsAllocated=24)
+    (path,) = (path for path in CORPUS if path.name == "JPEG2000.dcm")
+    ds = pydicom.dcmread(path)
+    whole = ds.PixelData
+    compressed = []
+    for pixels in (b"\xfe\xff\x00\xe0\0\0\0\0", whole[:8] + b"\xfe\xff\xff\xe0" + whole[12:]):
+        ds.PixelData = pixels
+        compressed.append(_saved(ds))
+
+    with pytest.raises(imaging.Undecodable, match="cut off"):
+        imaging.render(io.BytesIO(cut))
+    with pytest.raises(imaging.Undecodable, match="does not describe"):
+        imaging.render(_saved(odd))
+    for file in compressed:
+        with pytest.raises(imaging.Undecodable, match="encapsulated pixels are damaged"):
+            list(imaging.frames(file))
+
+
+def test_a_request_to_stop_is_not_taken_for_a_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = (path for path in CORPUS if path.name == "SC_rgb_jpeg_dcmtk.dcm")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Decoder, "as_array", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        imaging.render(path)
+
+
 def test_a_frame_that_is_not_there_is_an_index_error() -> None:
     file = _saved(_image(np.zeros((3, 2, 2), np.uint16)))
 
@@ -388,7 +425,7 @@ def test_deflated_files_are_read_and_bounded(monkeypatch: pytest.MonkeyPatch) ->
     (frame,) = imaging.frames(file)
 
     assert frame.tolist() == [[1, 2]]
-    monkeypatch.setattr(imaging, "MAX_INFLATED_BYTES", 100)
+    monkeypatch.setattr(decoding, "MAX_INFLATED_BYTES", 100)
     with pytest.raises(imaging.Undecodable, match="deflated"):
         imaging.read_header(file)
     with pytest.raises(imaging.NotDicom, match="deflated"):
@@ -398,16 +435,96 @@ def test_deflated_files_are_read_and_bounded(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_missing_decoder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     file = _saved(_image(np.zeros((2, 2), np.uint8)))
     data = file.getvalue().replace(ExplicitVRLittleEndian.encode() + b"\0", b"1.2.840.10008.1.2.5\0", 1)
-    monkeypatch.setitem(imaging.DECODERS, UID("1.2.840.10008.1.2.5"), (("absent", "some-package"),))
+    monkeypatch.setitem(decoding.DECODERS, UID("1.2.840.10008.1.2.5"), (("absent", "some-package"),))
 
     with pytest.raises(imaging.Undecodable, match="some-package"):
         imaging.render(io.BytesIO(data))
 
 
+def test_an_empty_box_in_jpeg_2000_does_not_hold_the_decoder_up() -> None:
+    """pydicom's own search for the code stream never ends on it."""
+    (path,) = (path for path in CORPUS if path.name == "JPEG2000.dcm")
+    ds = pydicom.dcmread(path)
+    codestream = next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
+    boxes = b"\0\0\0\x0cjP  \r\n\x87\n"
+    shown = []
+
+    for box in (b"\0\0\0\x0cftypjp2 ", b"\0\0\0\0ftyp"):
+        ds.PixelData = pydicom.encaps.encapsulate([boxes + box + b"\0\0\0\0jp2c" + codestream])
+        with suppress(imaging.Undecodable):
+            shown.append(imaging.render(_saved(ds)))
+
+    assert shown == [imaging.render(path)]
+
+
+def test_a_frame_of_another_size_than_the_header_says_is_refused() -> None:
+    for name in ("JPEG2000.dcm", "SC_rgb_jpeg_dcmtk.dcm", "JPEGLSNearLossless_08.dcm"):
+        (path,) = (path for path in CORPUS if path.name == name)
+        ds = pydicom.dcmread(path)
+        ds.Rows += 1
+
+        with pytest.raises(imaging.Undecodable, match="size of the encoded image"):
+            imaging.render(_saved(ds))
+
+
+def test_a_jpeg_without_a_frame_header_is_refused() -> None:
+    (path,) = (path for path in CORPUS if path.name == "SC_rgb_jpeg_dcmtk.dcm")
+    ds = pydicom.dcmread(path)
+    ds.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xe0\0\4ab\xff\xd9"])
+
+    with pytest.raises(imaging.Undecodable, match="JPEG Baseline"):
+        imaging.render(_saved(ds))
+
+
+@pytest.fixture
+def lossless(tmp_path: Path) -> Path:
+    """CT_small.dcm as JPEG Lossless."""
+    gdcm = pytest.importorskip("gdcm")
+    reader, writer, change = gdcm.ImageReader(), gdcm.ImageWriter(), gdcm.ImageChangeTransferSyntax()
+    reader.SetFileName(str(PYDICOM_DATA / "test_files" / "CT_small.dcm"))
+    assert reader.Read()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+    change.SetInput(reader.GetImage())
+    assert change.Change()
+    writer.SetFile(reader.GetFile())
+    writer.SetImage(change.GetOutput())
+    writer.SetFileName(str(tmp_path / "lossless.dcm"))
+    assert writer.Write()
+    return tmp_path / "lossless.dcm"
+
+
+def test_jpeg_lossless_is_decoded_in_a_process_of_its_own_that_may_die(
+    lossless: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = next(imaging.frames(PYDICOM_DATA / "test_files" / "CT_small.dcm"))
+
+    assert np.array_equal(next(imaging.frames(lossless)), expected)
+    (child,) = decoding_apart._children
+    child.kill()
+    child.wait()
+    with pytest.raises(imaging.Undecodable, match="JPEG Lossless"):
+        imaging.render(lossless)
+    assert np.array_equal(next(imaging.frames(lossless)), expected)
+    assert decoding_apart._children != [child]
+    monkeypatch.setattr(decoding_apart, "FRAME_SECONDS", -1e6)
+    decoding_apart.stop()
+    with pytest.raises(imaging.Undecodable, match="JPEG Lossless"):
+        imaging.render(lossless)
+
+
+def test_what_the_decoder_apart_refuses_is_undecodable(lossless: Path) -> None:
+    for path in (lossless, PYDICOM_DATA / "test_files" / "JPEGLSNearLossless_08.dcm"):
+        ds = pydicom.dcmread(path)
+        ds.PixelData = pydicom.encaps.encapsulate([b"no JPEG at all"])
+
+        with pytest.raises(imaging.Undecodable, match="JPEG"):
+            imaging.render(_saved(ds))
+
+
 def test_every_transfer_syntax_that_pydicom_decodes_has_a_decoder_chosen() -> None:
     encapsulated = {syntax for syntax in _PIXEL_DATA_DECODERS if syntax.is_encapsulated}
 
-    assert set(imaging.DECODERS) == encapsulated
+    assert set(decoding.DECODERS) == encapsulated
     assert {HTJ2KLossless, JPEGExtended12Bit} <= encapsulated
     assert MPEG2MPML not in encapsulated
 
@@ -423,7 +540,7 @@ def test_video_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"hello, world", b"\x89PNG\r\n\x1a\n" + bytes(500), bytes(4000), bytes(128) + b"DICM" + b"\xff" * 90],
+    [b"", b"hello, world", b"\x89PNG\r\n\x1a\n" + bytes(500), bytes(4000), bytes(128) + b"DICM\2\0\0\0UL\4\0\0"],
 )
 def test_what_is_no_dicom_file_is_refused(content: bytes) -> None:
     with pytest.raises(imaging.NotDicom):

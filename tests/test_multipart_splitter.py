@@ -6,6 +6,7 @@ import hashlib
 import tracemalloc
 
 import pytest
+
 from isocenter.sandbox.multipart import (
     MalformedMultipart,
     PartData,

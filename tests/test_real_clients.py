@@ -13,11 +13,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pydicom
 import pytest
 
@@ -68,18 +68,18 @@ class Foreign:
         return ""
 
 
-TCIA_UTILS = Foreign("tcia-utils", "3.3.5", "use_tcia_utils.py", 85)
-NBIATOOLKIT = Foreign("nbiatoolkit", "1.3.1", "use_nbiatoolkit.py", 42, until=(3, 13))  # it pins pyarrow below 16
-PLATIPY = Foreign("platipy", "0.7.2", "use_platipy.py", 11)
-DICOMWEB = Foreign("dicomweb-client", "0.61.2", "use_dicomweb_client.py", 12)
+TCIA_UTILS = Foreign("tcia-utils", "3.3.5", "use_tcia_utils", 85)
+NBIATOOLKIT = Foreign("nbiatoolkit", "1.3.1", "use_nbiatoolkit", 42, until=(3, 13))  # it pins pyarrow below 16
+PLATIPY = Foreign("platipy", "0.7.2", "use_platipy", 11)
+DICOMWEB = Foreign("dicomweb-client", "0.61.2", "use_dicomweb_client", 12)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _installed() -> None:
-    if WANTED:
-        with ThreadPoolExecutor() as pool:
-            problems = list(pool.map(Foreign.install, (TCIA_UTILS, NBIATOOLKIT, PLATIPY, DICOMWEB)))
-        assert not any(problems), "\n".join(problems)
+@pytest.fixture(scope="module")
+def problems() -> dict[Foreign, str]:
+    """Makes the environments where that is wanted; what went wrong, by client."""
+    clients = (TCIA_UTILS, NBIATOOLKIT, PLATIPY, DICOMWEB) if WANTED else ()
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(clients, pool.map(Foreign.install, clients), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -109,64 +109,100 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def use(client: Foreign, sandbox: Running, facts: Path, folder: Path, *arguments: Path, **environment: str) -> None:
-    """Run the client's script in the client's environment; it must have asserted enough and nothing may have failed."""
-    if sys.version_info >= client.until:
-        pytest.skip(f"{client.package} {client.version} cannot be installed for this version of Python")
-    if not client.ready.exists():
-        pytest.skip(f"no environment with {client.package}: tests/clients/run makes it")
+@dataclass(frozen=True)
+class Use:
+    """Runs a client's script in the client's environment, with the sandbox's address and the facts as arguments."""
 
-    done = subprocess.run(
-        [client.python, SCRIPTS / client.script, sandbox.url, facts, *arguments],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    request: pytest.FixtureRequest
+    sandbox: Running
+    folder: Path
+    problems: dict[Foreign, str]
 
-    assert done.returncode == 0, done.stdout + done.stderr
-    last = json.loads(done.stdout.splitlines()[-1])
-    print(f"{client.package} {client.version}: {last['checks']} assertions")
-    assert last["failed"] == [] and last["checks"] >= client.checks
+    def __call__(self, client: Foreign, *arguments: Path, **environment: str) -> None:
+        if sys.version_info >= client.until:
+            pytest.skip(f"{client.package} {client.version} cannot be installed for this version of Python")
+        assert not self.problems.get(client), self.problems[client]
+        if not client.ready.exists():
+            pytest.skip(f"no environment with {client.package}: tests/clients/run makes it")
+        facts = self.request.getfixturevalue("facts")  # takes seconds to make, so not before it is needed
 
+        done = subprocess.run(
+            [client.python, "-m", f"clients.{client.script}", self.sandbox.url, facts, *arguments],
+            cwd=self.folder,
+            env={**os.environ, **environment, "PYTHONPATH": str(SCRIPTS.parent)},
+            capture_output=True,
+            text=True,
+        )
 
-def test_tcia_utils(sandbox: Running, facts: Path, tmp_path: Path) -> None:
-    use(TCIA_UTILS, sandbox, facts, tmp_path)
-
-
-def test_nbiatoolkit(sandbox: Running, facts: Path, tmp_path: Path) -> None:
-    use(NBIATOOLKIT, sandbox, facts, tmp_path)
-
-
-def test_platipy(sandbox: Running, facts: Path, tmp_path: Path) -> None:
-    use(PLATIPY, sandbox, facts, tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        last = json.loads(done.stdout.splitlines()[-1])
+        print(f"{client.package} {client.version}: {last['checks']} assertions")
+        assert last["failed"] == [] and last["checks"] >= client.checks
 
 
-def new_series(name: str, count: int) -> Iterator[tuple[str, str, bytes]]:
+@pytest.fixture
+def use(request: pytest.FixtureRequest, sandbox: Running, tmp_path: Path, problems: dict[Foreign, str]) -> Use:
+    return Use(request, sandbox, tmp_path, problems)
+
+
+def test_tcia_utils(use: Use) -> None:
+    use(TCIA_UTILS)
+
+
+def test_nbiatoolkit(use: Use) -> None:
+    use(NBIATOOLKIT)
+
+
+def test_platipy(use: Use) -> None:
+    use(PLATIPY)
+
+
+def new_series(sandbox: Running, name: str, count: int) -> list[tuple[str, str, bytes]]:
     """A CT series nobody has uploaded yet: the UIDs of the series and of each instance, and its file."""
-    for number, file in zip(range(count), phantom.files(), strict=False):
-        dataset = pydicom.dcmread(io.BytesIO(file.data))
+    series = []
+    for number, path in enumerate(sorted((sandbox.sandbox.root / "tcia" / phantom.CHEST_CT).iterdir())[:count]):
+        dataset = pydicom.dcmread(path)
         dataset.StudyInstanceUID, dataset.SeriesInstanceUID = phantom.uid(name), phantom.uid(name, "ct")
         dataset.SOPInstanceUID = phantom.uid(name, "ct", str(number))
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         buffer = io.BytesIO()
         dataset.save_as(buffer)
-        yield dataset.SeriesInstanceUID, dataset.SOPInstanceUID, buffer.getvalue()
+        series.append((str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID), buffer.getvalue()))
+    return series
 
 
-def test_dicomweb_client(sandbox: Running, facts: Path, tmp_path: Path) -> None:
+def test_dicomweb_client(use: Use, sandbox: Running, tmp_path: Path) -> None:
     paths = []
-    for number, (_, _, data) in enumerate(new_series("dicomweb-client", 3)):
+    for number, (_, _, data) in enumerate(new_series(sandbox, "dicomweb-client", 3)):
         paths.append(tmp_path / f"{number}.dcm")
         paths[-1].write_bytes(data)
     credentials = sandbox.sandbox.credentials["qure"]
 
-    use(DICOMWEB, sandbox, facts, tmp_path, *paths, TOKEN=credentials["token"], SOURCE=credentials["source"])
+    use(DICOMWEB, *paths, TOKEN=credentials["token"], SOURCE=credentials["source"])
+
+
+def test_a_strict_stow_body(sandbox: Running) -> None:
+    """The bytes that `dicomweb-client` sends and Orthanc takes, for where the client itself is not installed."""
+    files = new_series(sandbox, "strict", 2)
+    body = (
+        b"".join(b"\r\n--b-0\r\nContent-Type: application/dicom\r\n\r\n" + data for _, _, data in files)
+        + b"\r\n--b-0--"
+    )
+    credentials = sandbox.sandbox.credentials["qure"]
+    headers = {
+        "Content-Type": 'multipart/related; type="application/dicom"; boundary="b-0"',
+        "Authorization": f"Token {credentials['token']}",
+        "Source": credentials["source"],
+    }
+
+    answer = httpx.post(f"{sandbox.url}/qure/studies", content=body, headers=headers).json()
+
+    assert answer["detailed_info"] == [{"SeriesInstanceUID": files[0][0], "NumberOfSeriesRelatedInstances": 2}]
+    assert list(answer["messages"]) == ["file_0", "file_1"]
 
 
 def test_the_printed_upload_script_of_qure(sandbox: Running, tmp_path: Path) -> None:
-    files = list(new_series("the printed script", 2))
+    files = new_series(sandbox, "the printed script", 2)
     for number, (_, _, data) in enumerate(files, 1):
         (tmp_path / f"dicom-file{number}.dcm").write_bytes(data)
     filled_in = {

@@ -675,6 +675,19 @@ def test_unusable_files_are_refused(fixed: Running, name: str, data: bytes, mess
     assert (answer.status_code, answer.json()) == (400, {"file": [message]})
 
 
+def test_a_damaged_element_does_not_hide_the_others(fixed: Running) -> None:
+    data = _file("CT_small.dcm")
+    # KVP (0018,0060) with a value representation that does not exist.
+    damaged = data.replace(b"\x60\x00DS\x04\x00120 ", b"\x60\x00XY\x04\x00120 ", 1)
+    with _open(fixed, _key(fixed)) as client:
+        every = _read(client, damaged).json()
+        chosen = _read(client, damaged, fields="KVP,Modality").json()
+
+    assert damaged != data
+    assert "KVP" not in every
+    assert (every["Modality"], chosen["KVP"], chosen["Modality"]) == ("CT", "Unknown", "CT")
+
+
 def test_problems_of_several_fields_come_together(either: Running) -> None:
     query = {"fields": "Zebra,PatientName,Apple", "return_format": "bmp"}
     with _open(either, _key(either)) as client:
@@ -696,9 +709,10 @@ def test_problems_of_several_fields_come_together(either: Running) -> None:
 
 
 def _undecodable() -> bytes:
-    """A JPEG 2000 file whose code stream is cut to nothing but its first marker."""
+    """A JPEG 2000 file whose code stream is cut off soon after the size."""
     ds = pydicom.dcmread(io.BytesIO(_file("JPEG2000.dcm")))
-    ds.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" + bytes(60)])
+    whole = next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
+    ds.PixelData = pydicom.encaps.encapsulate([whole[:60]])
     file = io.BytesIO()
     ds.save_as(file)
     return file.getvalue()
@@ -711,7 +725,7 @@ def test_pixels_that_cannot_be_decoded_are_the_files_fault(fixed: Running, live:
         crash = _read(client, _undecodable())
 
     assert (answer.status_code, list(answer.json())) == (400, ["file"])
-    assert answer.json()["file"][0].startswith("The pixel data cannot be shown: the JPEG 2000")
+    assert answer.json()["file"][0].startswith("The pixel data cannot be shown: JPEG 2000")
     assert (crash.status_code, crash.headers["content-type"]) == (500, "text/html; charset=utf-8")
 
 
@@ -742,9 +756,11 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(fixed: Running, monkeypa
         assert (answer.status_code, answer.json()) == (400, {"file": ["The archive holds too many or too large files"]})
 
 
-def test_an_archive_whose_member_is_damaged_is_refused(fixed: Running) -> None:
+@pytest.mark.parametrize("place", ["start", "middle"])
+def test_an_archive_whose_member_is_damaged_is_refused(fixed: Running, place: str) -> None:
     data = bytearray(_zip(a=_file("CT_small.dcm")))
-    data[100:200] = bytes(100)
+    at = 100 if place == "start" else len(data) // 2
+    data[at : at + 100] = bytes(100)
     with _open(fixed, _key(fixed)) as client:
         answer = _read(client, bytes(data), "a.zip")
 

@@ -29,15 +29,17 @@ Data = Annotated[Path | None, typer.Option("--data", help="Data directory of the
 
 def main() -> None:
     """Entry point: an expected failure is one message and exit code 1, never a traceback."""
-    from isocenter.core.errors import IsocenterError
-
     try:
         app()
-    except IsocenterError as error:
-        typer.echo(f"isocenter: {error}", err=True)
-        raise SystemExit(1) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception as error:
+        from isocenter.core.errors import IsocenterError
+
+        if not isinstance(error, IsocenterError):
+            raise
+        typer.echo(f"isocenter: {error}", err=True)
+        raise SystemExit(1) from None
 
 
 def _version(wanted: bool) -> None:

@@ -7,6 +7,7 @@ File: `--config`, or `ISOCENTER_CONFIG`, or `isocenter/config.toml` in the user'
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -14,12 +15,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 from isocenter.core import Checks, Credentials, IsocenterError
 from isocenter.core.client import Mode
 from isocenter.core.findings import did_you_mean
 
 SPEC = "spec"  # the API of `serve --spec FILE`, whatever it is called
+DIRECTIONS = ("request", "response")
 TOP_LEVEL = ("download_dir", "allow", "read_only", "roots", "audit", "checks")
 
 
@@ -64,9 +67,9 @@ class Settings:
         return Checks(self.checks.request, self.checks.response, overrides)
 
 
-def default_path() -> Path:
+def default_path(environ: Mapping[str, str] = os.environ) -> Path:
     """The user's configuration file, whether it exists or not."""
-    base = os.environ.get("XDG_CONFIG_HOME") or (os.environ.get("APPDATA") if os.name == "nt" else None)
+    base = environ.get("XDG_CONFIG_HOME") or (environ.get("APPDATA") if os.name == "nt" else None)
     return (Path(base) if base else Path.home() / ".config") / "isocenter" / "config.toml"
 
 
@@ -79,42 +82,55 @@ def load(apis: Iterable[str], path: Path | None = None, environ: Mapping[str, st
     """Settings from file and environment. Raises BadConfiguration."""
     names = [*apis, SPEC]
     chosen = path or (Path(environ["ISOCENTER_CONFIG"]) if environ.get("ISOCENTER_CONFIG") else None)
-    table = _read(chosen) if chosen else _read(default_path()) if default_path().exists() else {}
-    where = str(chosen or default_path())
+    file = chosen or default_path(environ)
+    table = _read(file) if chosen or file.exists() else {}
     for key in table:
         if key not in TOP_LEVEL and key not in names:
-            raise BadConfiguration(f"{where}: unknown key {key}. {did_you_mean(key, [*TOP_LEVEL, *names])}".rstrip())
-    values = {name: dict(_table(table, name, where)) for name in names}
-    for name in names:
-        prefix = f"ISOCENTER_{env_name(name)}_"
-        longer = [
-            f"ISOCENTER_{env_name(other)}_" for other in names if env_name(other).startswith(f"{env_name(name)}_")
-        ]
-        for variable, value in environ.items():
-            if variable.startswith(prefix) and value and not any(variable.startswith(other) for other in longer):
-                values[name][variable.removeprefix(prefix).lower()] = value
+            raise BadConfiguration(f"{file}: unknown key {key}. {did_you_mean(key, [*TOP_LEVEL, *names])}".rstrip())
+
+    def setting(key: str) -> tuple[Any, str]:
+        """A value and where it was found, for messages."""
+        variable = f"ISOCENTER_{key.upper()}"
+        return (environ[variable], variable) if environ.get(variable) else (table.get(key), f"{file}: {key}")
+
     return Settings(
-        apis={name: _api(name, settings, where) for name, settings in values.items()},
-        checks=_checks(_table(table, "checks", where), where),
-        download_dir=Path(
-            environ.get("ISOCENTER_DOWNLOAD_DIR") or table.get("download_dir") or Settings().download_dir
-        ).expanduser(),
-        allow=_effects(
-            environ.get("ISOCENTER_ALLOW", "").split(",") if environ.get("ISOCENTER_ALLOW") else table.get("allow", []),
-            where,
-        ),
-        read_only=(environ.get("ISOCENTER_READ_ONLY", "") or str(table.get("read_only", ""))).lower()
-        in ("1", "true", "yes"),
-        roots=tuple(
-            Path(root).expanduser()
-            for root in (
-                environ["ISOCENTER_ROOTS"].split(os.pathsep)
-                if environ.get("ISOCENTER_ROOTS")
-                else table.get("roots", [])
-            )
-        ),
-        audit=Path(audit).expanduser() if (audit := environ.get("ISOCENTER_AUDIT") or table.get("audit")) else None,
+        apis={name: _api(name, names, table.get(name, {}), file, environ) for name in names},
+        checks=_checks(table.get("checks", {}), names, f"{file}: [checks]"),
+        download_dir=_path(*setting("download_dir")) or Settings().download_dir,
+        allow=_effects(*setting("allow")),
+        read_only=_flag(*setting("read_only")),
+        roots=_paths(*setting("roots")),
+        audit=_path(*setting("audit")),
     )
+
+
+def address(text: str, at: str, *, secrets: bool) -> str:
+    """A base URL that can be used, without a slash at its end.
+
+    Raises BadConfiguration, also where secrets would cross a network in the open. `at` names the setting; the text, which may hold
+    a password, is never repeated.
+    """
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not re.fullmatch(r"https?://\S+", text) or not host:
+        raise BadConfiguration(f"{at} must be an http:// or https:// address")
+    if "@" in parts.netloc:
+        raise BadConfiguration(f"{at} must not hold a user name or password; credentials have settings of their own")
+    if parts.query or parts.fragment:
+        raise BadConfiguration(f"{at} must end with a path; leave out what follows ? or #")
+    if parts.scheme == "http" and secrets and not _is_loopback(host):
+        raise BadConfiguration(f"{at}: credentials are not sent over plain http. Use https.")
+    return text.rstrip("/")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -126,43 +142,56 @@ def _read(path: Path) -> dict[str, Any]:
         raise BadConfiguration(f"{path}: not TOML: {error}") from error
 
 
-def _table(table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    value = table.get(key, {})
-    if not isinstance(value, dict):
-        raise BadConfiguration(f"{where}: {key} must be a table: [{key}]")
-    return value
-
-
-def _api(name: str, values: dict[str, Any], where: str) -> ApiSettings:
+def _api(name: str, names: Iterable[str], table: Any, file: Path, environ: Mapping[str, str]) -> ApiSettings:
+    values = dict(_table(table, f"{file}: [{name}]"))
+    found = {key: f"{file}: [{name}] {key}" for key in table}
+    prefix = f"ISOCENTER_{env_name(name)}_"
+    longer = tuple(
+        f"ISOCENTER_{env_name(other)}_" for other in names if env_name(other).startswith(f"{env_name(name)}_")
+    )
+    for variable, value in environ.items():
+        if variable.startswith(prefix) and value and not variable.startswith(longer):
+            key = variable.removeprefix(prefix).lower()
+            values[key], found[key] = value, variable
     for key, value in values.items():
         if not isinstance(value, str):
-            raise BadConfiguration(f"{where}: [{name}] {key} must be text in quotes")
-    base_url = values.pop("base_url", "").rstrip("/")
-    if base_url and not re.match(r"https?://[^/\s]+", base_url):
-        raise BadConfiguration(f"{where}: [{name}] base_url must be an http:// or https:// address")
-    loopback = re.match(r"http://(localhost|127\.|\[::1\])", base_url)
-    if base_url.startswith("http://") and values and not loopback:
-        raise BadConfiguration(f"{where}: [{name}] base_url: credentials are not sent over plain http. Use https.")
+            raise BadConfiguration(f"{found[key]} must be text in quotes")
+        if key != "base_url" and (hint := did_you_mean(key, ["base_url"])):  # else it would pass for a credential
+            raise BadConfiguration(f"{found[key]}: unknown key. {hint}")
+    base_url = values.pop("base_url", "")
+    if base_url:
+        base_url = address(base_url, found["base_url"], secrets=any(values.values()))
     return ApiSettings(base_url, Credentials(values))
 
 
-def _checks(values: Mapping[str, Any], where: str) -> Checks:
-    modes: dict[str, Mode] = {}
+def _checks(table: Any, apis: Iterable[str], at: str) -> Checks:
+    table = _table(table, at, (*DIRECTIONS, "operations"))
+    entries: dict[str, Any] = {}
+    for name, entry in _table(table.get("operations", {}), f"{at} operations").items():
+        nested = name in apis and isinstance(entry, dict)  # tcia.getSeries without quotes is a table in TOML
+        entries |= {f"{name}.{operation}": modes for operation, modes in entry.items()} if nested else {name: entry}
     overrides: dict[str, tuple[Mode | None, Mode | None]] = {}
-    for key, value in values.items():
-        if key in ("request", "response"):
-            modes[key] = _mode(value, f"{where}: [checks] {key}")
-        elif key == "operations" and isinstance(value, dict):
-            for name, entry in value.items():
-                at = f'{where}: [checks.operations] "{name}"'
-                pair = entry if isinstance(entry, dict) else {"request": entry, "response": entry}
-                overrides[name] = (
-                    _mode(pair["request"], at) if "request" in pair else None,
-                    _mode(pair["response"], at) if "response" in pair else None,
-                )
-        else:
-            raise BadConfiguration(f"{where}: [checks] knows request, response and operations, not {key}")
-    return Checks(modes.get("request", "strict"), modes.get("response", "strict"), overrides)
+    for name, entry in entries.items():
+        api, dot, operation = name.partition(".")
+        if api not in apis or not dot or not operation:
+            hint = did_you_mean(api, apis)
+            raise BadConfiguration(f'{at} operations: "{name}" is no "api.operation". {hint}'.rstrip())
+        here = f'{at} operations "{name}"'
+        pair = _table(entry, here, DIRECTIONS) if isinstance(entry, dict) else dict.fromkeys(DIRECTIONS, entry)
+        request, response = (_mode(pair[key], f"{here} {key}") if key in pair else None for key in DIRECTIONS)
+        overrides[name] = request, response
+    request, response = (_mode(table.get(key, "strict"), f"{at} {key}") for key in DIRECTIONS)
+    return Checks(request, response, overrides)
+
+
+def _table(value: Any, at: str, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A table, with only these keys if any are named."""
+    if not isinstance(value, dict):
+        raise BadConfiguration(f"{at} must be a table")
+    for key in value if keys else ():
+        if key not in keys:
+            raise BadConfiguration(f"{at} knows {', '.join(keys)}, not {key}. {did_you_mean(key, keys)}".rstrip())
+    return value
 
 
 def _mode(value: Any, at: str) -> Mode:
@@ -172,8 +201,38 @@ def _mode(value: Any, at: str) -> Mode:
     raise BadConfiguration(f"{at}: expected strict, report or off")
 
 
-def _effects(values: Iterable[Any], where: str) -> frozenset[str]:
-    effects = frozenset(str(value).strip() for value in values if str(value).strip())
+def _list(value: Any, at: str, separator: str) -> list[str]:
+    """Several texts: a list, or one text in which they are separated as in an environment variable."""
+    items = value.split(separator) if isinstance(value, str) else value or []
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise BadConfiguration(f"{at}: expected a list of texts in quotes")
+    return [item.strip() for item in items if item.strip()]
+
+
+def _effects(value: Any, at: str) -> frozenset[str]:
+    effects = frozenset(_list(value, at, ","))
     if unknown := effects - {"send", "destroy"}:
-        raise BadConfiguration(f"{where}: allow knows send and destroy, not {', '.join(sorted(unknown))}")
+        raise BadConfiguration(f"{at}: knows send and destroy, not {', '.join(sorted(unknown))}")
     return effects
+
+
+def _flag(value: Any, at: str) -> bool:
+    word = "no" if value is None else str(value).strip().lower()
+    if word not in ("1", "true", "yes", "on", "0", "false", "no", "off"):
+        raise BadConfiguration(f"{at}: expected true or false")
+    return word in ("1", "true", "yes", "on")
+
+
+def _path(value: Any, at: str) -> Path | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise BadConfiguration(f"{at}: expected a path in quotes")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise BadConfiguration(f"{at}: there is no such user's home folder") from None
+
+
+def _paths(value: Any, at: str) -> tuple[Path, ...]:
+    return tuple(path for item in _list(value, at, os.pathsep) if (path := _path(item, at)))

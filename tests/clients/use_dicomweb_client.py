@@ -12,8 +12,8 @@ from typing import Any
 
 import pydicom
 import requests
+from clients.harness import SANDBOX, check, finish
 from dicomweb_client import DICOMwebClient
-from harness import SANDBOX, check, finish
 
 answers: list[requests.Response] = []
 
@@ -40,7 +40,9 @@ for stored, chunks in ((1, 1 << 30), (len(datasets), 1 << 12)):
     check("chunked", sent.headers.get("Transfer-Encoding"), "chunked" if stored > 1 else None)
     check("status", answers[-1].status_code, 200)
     check("series", answer["series_instance_uids"], [series])
-    check("instances", answer["detailed_info"], [{"SeriesInstanceUID": series, "NumberOfSeriesRelatedInstances": stored}])
+    check(
+        "instances", answer["detailed_info"], [{"SeriesInstanceUID": series, "NumberOfSeriesRelatedInstances": stored}]
+    )
     created = [message["created"] for message in answer["messages"].values()]
     check("new instances", created, [stored == 1] + [True] * (stored - 1))
 

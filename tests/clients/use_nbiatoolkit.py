@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pydicom
 import requests
-from harness import FACTS, check, column, distinct, facts, finish, patients_by
+from clients.harness import FACTS, check, column, distinct, facts, finish, patients_by
 from nbiatoolkit import NBIAClient
 from nbiatoolkit.dicomtags.tags import extract_ROI_info, getSequenceElement
 
@@ -61,7 +61,11 @@ def queries(client: NBIAClient) -> None:
             ),
         )
     table = client.getSeries(Collection=CHEST, Modality="CT", return_type="dataframe")
-    check("series as a table", sorted(table["SeriesInstanceUID"]), distinct("series", facts(collection=CHEST, modality="CT")))
+    check(
+        "series as a table",
+        sorted(table["SeriesInstanceUID"]),
+        distinct("series", facts(collection=CHEST, modality="CT")),
+    )
     check("new series", column(client.getNewSeries(SINCE), "SeriesInstanceUID"), distinct("series", recent))
     for row in client.getSeriesMetadata([ct, seg]):
         files = facts(series=row["Series UID"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import requests
 import SimpleITK
-from harness import FACTS, check, distinct, facts, finish
+from clients.harness import FACTS, check, distinct, facts, finish
 from platipy.dicom.download import tcia
 
 CHEST = "ISO-CHEST-CT"
@@ -23,7 +23,9 @@ check("modalities", sorted(tcia.get_modalities_in_collection(CHEST)), distinct("
 check("nothing", tcia.get_patients_in_collection("NO-SUCH-COLLECTION"), [])
 
 with tempfile.TemporaryDirectory() as folder:
-    fetched = tcia.fetch_data(CHEST, patient_ids=[patient], modalities=["CT", "RTSTRUCT"], output_directory=folder)[patient]
+    fetched = tcia.fetch_data(CHEST, patient_ids=[patient], modalities=["CT", "RTSTRUCT"], output_directory=folder)[
+        patient
+    ]
     for modality in ("CT", "RTSTRUCT"):
         expected = facts(collection=CHEST, patient=patient, modality=modality)
         uids = {uid for folders in fetched["DICOM"].values() for uid in folders}
@@ -35,7 +37,9 @@ with tempfile.TemporaryDirectory() as folder:
 
     images = [SimpleITK.ReadImage(str(path)) for path in fetched["NIFTI"]["IMAGES"]]
     cts = distinct("series", facts(collection=CHEST, patient=patient, modality="CT"))
-    check("images: slices", sorted(image.GetSize()[2] for image in images), sorted(len(facts(series=uid)) for uid in cts))
+    check(
+        "images: slices", sorted(image.GetSize()[2] for image in images), sorted(len(facts(series=uid)) for uid in cts)
+    )
     masks = [SimpleITK.ReadImage(str(path)) for path in fetched["NIFTI"]["STRUCTURES"]]
     check("contours", len(masks), 4)
     check("contours: not empty", all(SimpleITK.GetArrayViewFromImage(mask).any() for mask in masks))

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pydicom
-from harness import FACTS, Fact, check, column, distinct, facts, finish, patients_by
+from clients.harness import FACTS, Fact, check, column, distinct, facts, finish, patients_by
 from tcia_utils import nbia
 
 CHEST, SHARED_LIST, SINCE = "ISO-CHEST-CT", "ISO_CHEST-NODULES_02-20-2024", "2024/01/01"
@@ -159,7 +159,9 @@ check(
     (*(len(distinct(name, chest)) for name in ("patient", "study", "series")), len(chest)),
 )
 (summary,) = nbia.reportCollectionSummary(distinct("series", chest), input_type="list").to_dict("records")
-check("summary: images and bytes", (summary["Images"], summary["File Size"]), (len(chest), sum(f["size"] for f in chest)))
+check(
+    "summary: images and bytes", (summary["Images"], summary["File Size"]), (len(chest), sum(f["size"] for f in chest))
+)
 check("summary: modalities", sorted(summary["Modalities"].split(", ")), distinct("modality", chest))
 
 # Downloads: into folders, with hashes, as ZIP files, from a manifest; one image.

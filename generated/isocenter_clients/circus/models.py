@@ -450,7 +450,7 @@ class Regex(BaseModel):
 
     field_regex: Annotated[str, Field(alias="$regex")]
     """
-    The pattern. An invalid one makes the server answer 500.
+    The pattern. An invalid one makes the server answer 500, one with the null character 400.
     """
     field_options: Annotated[str | None, Field(alias="$options")] = None
     """
@@ -465,7 +465,7 @@ class FieldRegularExpression(BaseModel):
 
     pattern: str
     """
-    The pattern. An invalid one makes the server answer 500.
+    The pattern. An invalid one makes the server answer 500, one with the null character 400.
     """
     options: str
     """

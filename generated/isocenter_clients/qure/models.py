@@ -93,6 +93,21 @@ class ComputationStarted(BaseModel):
     """
 
 
+class ComputationRefused(BaseModel):
+    """
+    The request could not be read.
+    """
+
+    success: bool | None = None
+    """
+    False.
+    """
+    message: str | None = None
+    """
+    Reason in words.
+    """
+
+
 class CtFiles(BaseModel):
     """
     URLs of the result files of a chest CT, by kind. Which kinds exist depends on the configuration of the workspace; other kinds may appear. The URLs expire 15 minutes after the answer.

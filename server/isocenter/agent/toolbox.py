@@ -9,12 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from isocenter.core import ApiClient, Contract, InvalidSpec
-from isocenter.core.http import open_transport
+from isocenter.core.http import Transport, open_transport
 from isocenter.core.tool import Tool, curated, derived
-from isocenter.settings import SPEC, ApiSettings, Settings
+from isocenter.settings import SPEC, ApiSettings, Settings, address
 
 log = logging.getLogger("isocenter.spec")
 
@@ -27,7 +25,7 @@ class Toolbox:
     tools: dict[str, Tool] = field(default_factory=dict)
     clients: dict[str, ApiClient] = field(default_factory=dict)
     instructions: list[str] = field(default_factory=list)
-    transport: httpx.AsyncBaseTransport | None = None
+    transport: Transport | None = None
 
     def client(self, tool: Tool) -> ApiClient:
         """The client a tool's call goes through."""
@@ -107,6 +105,7 @@ def one_spec(
         raise InvalidSpec([f"{file.name}#/servers: no address that starts with http:// or https://; give --base-url"])
     for name, value in credentials.items():
         here.credentials.keep(name, value)
+    base_url = address(base_url, f"{file.name}: the base URL", secrets=bool(here.credentials))
     toolbox = Toolbox(settings)
     toolbox._add(contract, derived(contract), ApiSettings(base_url, here.credentials))
     toolbox.instructions.append(f"Operations of {contract.title}.")

@@ -33,6 +33,9 @@ class Credentials:
     def __repr__(self) -> str:
         return f"Credentials({', '.join(sorted(self._values)) or 'none'})"
 
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
     def __contains__(self, name: str) -> bool:
         return _key(name) in self._values
 

@@ -9,7 +9,7 @@ import random
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,14 +23,15 @@ from isocenter import __version__
 from isocenter.core.auth import HIDDEN, Credentials, authorize, with_query
 from isocenter.core.contract import Contract
 from isocenter.core.errors import ContractViolation, InvalidRequest, StatusError, TransportError
-from isocenter.core.findings import listed
-from isocenter.core.http import never_sent, open_transport
+from isocenter.core.findings import Finding, listed
+from isocenter.core.http import Transport, never_sent, open_transport
 from isocenter.core.operation import Answer, Content, Operation, WireRequest, is_json
 from isocenter.core.result import Result
-from isocenter.core.transfer import collect_bytes, decoded, save
+from isocenter.core.transfer import Stream, collect_bytes, decoded, save
 from isocenter.core.wire import StreamBody
 
 T = TypeVar("T")
+R = TypeVar("R")
 Mode = Literal["strict", "report", "off"]
 Progress = Callable[[int, int | None], Awaitable[None]]
 
@@ -86,7 +87,7 @@ class ApiClient:
         *,
         base_url: str = "",
         credentials: Credentials | Mapping[str, str] | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: Transport | None = None,
         checks: Checks = Checks(),
         limits: Limits = Limits(),
         roots: tuple[Path, ...] = (),
@@ -133,6 +134,71 @@ class ApiClient:
         `result.data` as bytes. Raises InvalidRequest and MissingCredentials before anything is sent, TransportError, StorageError,
         StatusError and ContractViolation after.
         """
+        operation, arguments, request, findings, response_mode = self._prepared(operation, arguments)
+
+        async def receive(response: httpx.Response, _held: AsyncExitStack) -> Result[Any]:
+            return await self._received(operation, response, response_mode, save_to, progress)
+
+        started = time.monotonic()
+        with _Deadline(self.limits.total_seconds):
+            result = await self._tries(operation, request, receive)
+        result.seconds = time.monotonic() - started
+        result.build = build
+        try:
+            return self._verdict(operation, result, response_mode, arguments)
+        finally:  # what was wrong with the request is told too, but never held against the answer
+            result.findings = (*findings, *result.findings)
+
+    @asynccontextmanager
+    async def stream(self, operation: Operation | str, arguments: Mapping[str, Any]) -> AsyncIterator[Stream]:
+        """Check, send, check the head of the answer, and hand over the file it brings while it arrives.
+
+        Tried again like a call for as long as nothing was handed over; afterwards a break is a TransportError of the iteration, and
+        it is for the caller to start anew. Raises what `call` raises; ContractViolation also for a success that is no file.
+        """
+        operation, arguments, request, _, mode = self._prepared(operation, arguments)
+
+        async def receive(response: httpx.Response, held: AsyncExitStack) -> Stream | Result[Any]:
+            answer = operation.answer(response.status_code)
+            content = answer.content(response.headers.get("content-type", "")) if answer else None
+            if not (answer and content and content.binary and (answer.success or 200 <= response.status_code < 300)):
+                return await self._received(operation, response, mode, None, None)
+            pieces, head = await held.enter_async_context(aclosing(decoded(response))), b""
+            async for piece in pieces:
+                head += piece
+                if len(head) >= 132:
+                    break
+            found = operation.check_bytes(content, head[:132], len(head), answer) if mode != "off" else []
+            if found and mode == "strict":
+                return Result(operation, response.status_code, content.binary, None, tuple(found))
+            length = response.headers.get("content-length", "")
+            return Stream(
+                head,
+                pieces,
+                status=response.status_code,
+                media_type=content.binary,
+                total=int(length) if length.isdecimal() else None,
+                limit=self.limits.file_bytes,
+                findings=tuple(found),
+                failed=lambda error: TransportError(_transport_message(operation, error, request)),
+                held=held.pop_all(),
+            )
+
+        with _Deadline(self.limits.total_seconds):
+            result = await self._tries(operation, request, receive)
+            if isinstance(result, Stream):
+                async with result:
+                    yield result
+                return
+            self._verdict(operation, result, mode, arguments)
+            raise ContractViolation(
+                f"{operation.id}: the answer ({result.status}) is not the file it should be.", result
+            )
+
+    def _prepared(
+        self, operation: Operation | str, arguments: Mapping[str, Any]
+    ) -> tuple[Operation, dict[str, Any], WireRequest, list[Finding], Mode]:
+        """Operation, completed arguments, the request ready to be sent, what is wrong with it, and how to judge the answer."""
         operation = self.contract.operations[operation] if isinstance(operation, str) else operation
         arguments = self.completed(operation, operation.plain(arguments))
         request_mode, response_mode = self.checks.of(operation.id)
@@ -140,15 +206,7 @@ class ApiClient:
         if findings and request_mode == "strict":
             raise InvalidRequest(operation, findings)
         request = self._authorized(operation, operation.request(self.base_url, arguments, self.roots))
-        started = time.monotonic()
-        with _Deadline(self.limits.total_seconds):
-            result = await self._tries(operation, request, response_mode, save_to, progress)
-        result.seconds = time.monotonic() - started
-        result.build = build
-        try:
-            return self._verdict(operation, result, response_mode, arguments)
-        finally:  # what was wrong with the request is told too, but never held against the answer
-            result.findings = (*findings, *result.findings)
+        return operation, arguments, request, findings, response_mode
 
     def completed(self, operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments with configured credentials in place of secrets the caller left out (user name, password, refresh token)."""
@@ -191,14 +249,19 @@ class ApiClient:
     # -- the loop ----------------------------------------------------------------------------------------------------
 
     async def _tries(
-        self, operation: Operation, request: WireRequest, mode: Mode, save_to: Path | None, progress: Progress | None
-    ) -> Result[Any]:
+        self,
+        operation: Operation,
+        request: WireRequest,
+        receive: Callable[[httpx.Response, AsyncExitStack], Awaitable[R]],
+    ) -> R:
+        """Send until an answer is there to be received. `receive` may take over what holds the answer open (`pop_all`)."""
         hops = 0
         for attempt in range(1, self.limits.tries + 1):
             last = attempt == self.limits.tries
             try:
                 while True:
-                    async with self._sent(request) as response:
+                    async with AsyncExitStack() as held:
+                        response = await held.enter_async_context(self._sent(request))
                         log.debug("%s.%s %s", self.contract.name, operation.id, response.status_code)
                         if target := self._same_origin_redirect(request, response, operation):
                             hops += 1
@@ -210,7 +273,7 @@ class ApiClient:
                             wait = _retry_after(response.headers.get("retry-after", ""))
                             if wait is None or wait <= self.limits.longest_pause_seconds:
                                 break
-                        return await self._received(operation, request, response, mode, save_to, progress)
+                        return await receive(response, held)
             except (httpx.RequestError, OSError) as error:
                 if isinstance(request.body, StreamBody) and request.body.problem:
                     problem = f"{operation.id}: {request.body.problem}. The service got an incomplete request."
@@ -270,7 +333,6 @@ class ApiClient:
     async def _received(
         self,
         operation: Operation,
-        request: WireRequest,
         response: httpx.Response,
         mode: Mode,
         save_to: Path | None,
@@ -412,8 +474,8 @@ def _status_message(
         phrase = "unknown status"
     said = _spoken(result.data, hide)
     meaning = (
-        f" {answer.description.strip().splitlines()[0]}"
-        if answer and answer.description
+        f" {answer.description.strip().splitlines()[0].rstrip('.')}."
+        if answer and answer.description.strip()
         else " This status is not in the specification."
     )
     headers = result.headers or {}

@@ -74,10 +74,10 @@ DATE_ORDERS = {
     "dicom-date": "%Y%m%d",
     "date": "%Y-%m-%d",
 }
-ADDITIONS = frozenset({"additionalProperties", "unevaluatedProperties", "enum"})
+EXTRAS = frozenset({"additionalProperties", "unevaluatedProperties"})
 ALTERNATIVES = frozenset({"oneOf", "anyOf"})
 OPAQUE = ALTERNATIVES | {"propertyNames"}  # errors whose message and place do not say all there is to tell
-MAX_ERRORS = 200  # distinct places kept per body; repeats of one rule are counted, not kept
+MAX_ERRORS = 200  # distinct places of one severity kept per body; repeats of one rule are counted, not kept
 
 
 def describe(value: Any) -> str:
@@ -166,22 +166,25 @@ def collect(
     `errors` are jsonschema-rs ValidationErrors; `where(instance_path)` names the part of the message and, for arguments that have
     their own spec location, that location.
     """
-    found: dict[tuple[str, str, str], Finding] = {}
-    counts: Counter[tuple[str, str, str]] = Counter()
-    told: dict[tuple[Any, ...], list[tuple[str, str, str]]] = {}
+    found: dict[tuple[str, ...], Finding] = {}
+    counts: Counter[tuple[str, ...]] = Counter()
+    kept: Counter[Severity] = Counter()
+    told: dict[tuple[Any, ...], list[tuple[str, ...]]] = {}
     for error in _telling(errors, place):
         kind: str = error.kind.name
         steps = ("*" if str(step).isdigit() else step for step in error.instance_path)
-        same = (kind, error.message, tuple(error.schema_path), tuple(steps))
+        addition = kind == "enum" and _adds(error, _at(value, error.instance_path))
+        same = (kind, addition, error.message, tuple(error.schema_path), tuple(steps))
         if same in told:  # a large answer may break one rule in every row: only the first is put into words
             counts.update(told[same])
             continue
         keys = []
         for finding in translate(error, value, where, place):
             folded = "/".join("*" if part.isdigit() else part for part in finding.pointer.split("/"))
-            keys.append((folded, finding.spec, finding.kind))
-            if len(found) < MAX_ERRORS:
-                found.setdefault(keys[-1], finding)
+            keys.append((folded, finding.spec, finding.kind, finding.severity))
+            if keys[-1] not in found and kept[finding.severity] < MAX_ERRORS:
+                found[keys[-1]] = finding
+                kept[finding.severity] += 1
         counts.update(keys)
         if kind not in OPAQUE:
             told[same] = keys
@@ -236,7 +239,7 @@ def translate(
         expected="a value that fits the schema",
         given=describe(given),
         kind=kind,
-        severity="drift" if kind in ADDITIONS else "breaking",
+        severity="drift" if _adds(error, given) else "breaking",
     )
     match kind:
         case "oneOf" | "anyOf":
@@ -320,6 +323,14 @@ def translate(
             yield replace(finding, expected=f"what `{kind}` demands")
 
 
+def _adds(error: Any, given: Any) -> bool:
+    """Whether an error is an addition: a further name, or a further value beside several of the same type."""
+    if error.kind.name != "enum":
+        return error.kind.name in EXTRAS
+    options = error.kind.as_dict()["options"]
+    return len(options) > 1 and any(type(option) is type(given) for option in options)
+
+
 def best_branch(context: Sequence[Sequence[Any]], value: Any) -> Sequence[Any] | None:
     """The errors of the alternative that the value was most likely meant to be; None when none is nearer than the others.
 
@@ -336,7 +347,7 @@ def best_branch(context: Sequence[Sequence[Any]], value: Any) -> Sequence[Any] |
             if discriminates or (name == "type" and depth <= shallowest):
                 wrong_kind += 1
             deep = max(deep, depth)
-        breaking = sum(error.kind.name not in ADDITIONS for error in branch)
+        breaking = sum(not _adds(error, _at(value, error.instance_path)) for error in branch)
         return wrong_kind, breaking, -deep
 
     branches = [branch for branch in context if branch]

@@ -1,6 +1,6 @@
 """The one seam to the network: an httpx transport that carries requests with aiohttp, and what its failures mean.
 
-httpx keeps the types, aiohttp moves the bytes: measured here at 1,900 calls/s with 32 in flight against 300 for httpx's stock
+httpx keeps the types, aiohttp moves the bytes: with 32 in flight five to six times as many small calls a second as httpx's stock
 transport (tests/bench/bench_transport.py). Requests go straight to the transport, so nothing follows redirects or keeps cookies
 behind our back. Proxy variables of the environment are honoured; credentials in a netrc file are not, they would go out unseen.
 """
@@ -15,10 +15,11 @@ import aiohttp
 import httpx
 from yarl import URL
 
+Transport = httpx.AsyncBaseTransport
 PIECE = 1 << 16  # bytes of an answer handed over at once
 
 
-def open_transport(connections: int = 32) -> httpx.AsyncBaseTransport:
+def open_transport(connections: int = 32) -> Transport:
     """A transport with at most `connections` per process. Close it with `aclose()`."""
     return _Transport(connections)
 
@@ -28,7 +29,7 @@ def never_sent(error: httpx.RequestError) -> bool:
     return isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout))
 
 
-class _Transport(httpx.AsyncBaseTransport):
+class _Transport(Transport):
     def __init__(self, connections: int) -> None:
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None

@@ -208,7 +208,7 @@ def judging_document(document: Json, *, closed: bool = True) -> dict[str, Any]:
     derived: dict[str, dict[str, Any]] = {tree: {} for tree in (*ASKED, *ANSWERED)}
     for path, holder, key in schemas_of(document):
         schema, known = (_bare(holder[key], known=known, absent="writeOnly") for known in (False, True))
-        asked = _bare(holder[key], known=False, absent="readOnly")
+        asked = schema if closed else _bare(holder[key], known=False, absent="readOnly")  # our own specs mark neither
         _place(bare, (*path, key), schema)
         if not closed:
             _place(derived[ASKED[0]], (*path, key), _aimed(asked, ASKED[0]))

@@ -7,6 +7,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import cast
 
@@ -14,9 +15,59 @@ import anyio.to_thread
 import httpx
 
 from isocenter.core.errors import StorageError, TransportError
+from isocenter.core.findings import Finding
 from isocenter.core.result import SavedFile
 
 BATCH = 1 << 20  # bytes gathered before a write leaves the event loop
+
+
+class Stream:
+    """A binary answer while it arrives: iterate for its pieces, once. What is iterated over is not kept.
+
+    `media_type` is what the bytes really are, `total` the announced length in bytes or None, `findings` what was odd about the
+    head where the check only reports. The iteration raises TransportError for a broken answer and one longer than the limit.
+    """
+
+    def __init__(
+        self,
+        head: bytes,
+        rest: AsyncIterator[bytes],
+        *,
+        status: int,
+        media_type: str,
+        total: int | None,
+        limit: int,
+        findings: tuple[Finding, ...],
+        failed: Callable[[httpx.RequestError], TransportError],
+        held: AsyncExitStack,
+    ) -> None:
+        self.status = status
+        self.media_type = media_type
+        self.total = total
+        self.findings = findings
+        self._head, self._rest = head, rest
+        self._limit, self._failed, self._held = limit, failed, held
+
+    async def __aenter__(self) -> Stream:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._held.aclose()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size, piece, self._head = len(self._head), self._head, b""
+        try:
+            if piece:
+                yield piece
+            async for piece in self._rest:
+                size += len(piece)
+                if size > self._limit:
+                    raise TransportError(
+                        f"The answer is larger than {_words(self._limit)}, the most that may be saved.", retryable=False
+                    )
+                yield piece
+        except httpx.RequestError as error:
+            raise self._failed(error) from error
 
 
 async def decoded(response: httpx.Response) -> AsyncGenerator[bytes, None]:

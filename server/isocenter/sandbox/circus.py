@@ -8,6 +8,7 @@ an answer without a body says so with `Content-Length: 0` instead of closing the
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from starlette.routing import BaseRoute, Mount
@@ -119,7 +120,10 @@ def routes(sandbox: Sandbox) -> list[BaseRoute]:
     """Everything below `/circus`."""
     store = Store(sandbox)
     application = Application(store, Tasks(store), ENDPOINTS, circus_identity.authenticate, circus_identity.login)
-    return [Mount("/circus", application)]
+    mount = Mount("/circus", application)
+    # Also a path with an encoded line break is for the application to answer.
+    mount.path_regex = re.compile(mount.path_regex.pattern, re.DOTALL)
+    return [mount]
 
 
 async def start(sandbox: Sandbox) -> None:

@@ -115,7 +115,7 @@ def _revive(value: Json) -> Json:
 def _regex(pattern: Json, options: Json) -> Regex:
     if not isinstance(pattern, str) or "\0" in pattern:
         raise ValueError("not a regular expression")
-    letters = "".join(sorted(options)) if isinstance(options, str) else ""
+    letters = "".join(sorted(set(options))) if isinstance(options, str) else ""
     if not set(letters) <= set("imsxlu"):
         raise ValueError("unknown option of a regular expression")
     return Regex(pattern, letters)

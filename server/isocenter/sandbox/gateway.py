@@ -171,9 +171,11 @@ def routes(sandbox: Sandbox) -> list[BaseRoute]:
         return await streamed(produce(), _TYPES[kind])
 
     async def contents(request: Request) -> Response:
+        if "name" not in request.query_params:
+            return _error("Required parameter [name] missing")
         rows = sandbox.db.execute(
             "SELECT SeriesInstanceUID FROM tcia_shared_list_series WHERE name = ?",
-            (request.query_params.get("name", ""),),
+            (request.query_params["name"],),
         )
         return answer(orjson.dumps([{"SERIES_INSTANCE_UID": row[0]} for row in rows]), "application/json")
 

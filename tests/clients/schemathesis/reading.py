@@ -29,7 +29,9 @@ def prepare(spec: Json, examples: dict[str, dict[str, str]]) -> Json:
             real = {**examples.get("", {}), **examples.get(operation["operationId"], {})}
             shared = operation.get("parameters", []) + item.get("parameters", [])
             parameters = operation["parameters"] = [copy.deepcopy(_resolved(spec, parameter)) for parameter in shared]
-            owners = [media for parameter in parameters for media in (parameter, *parameter.get("content", {}).values())]
+            owners = [
+                media for parameter in parameters for media in (parameter, *parameter.get("content", {}).values())
+            ]
             if "requestBody" in operation:
                 body = operation["requestBody"] = copy.deepcopy(_resolved(spec, operation["requestBody"]))
                 owners += body["content"].values()
@@ -40,11 +42,13 @@ def prepare(spec: Json, examples: dict[str, dict[str, str]]) -> Json:
                 _name_real_things(spec, owner, real)
         item.pop("parameters", None)
 
-    asked = judging_document(spec)
+    judging = judging_document(spec)
     for path, holder, key in list(schemas_of(spec)):
-        if path[0] == "paths" and ("parameters" in path[3:4] or "requestBody" in path[3:4]):
-            holder[key] = reference("x-asked", pointer([*path, key]))
-    spec |= {tree: asked[tree] for tree in ("x-asked", "x-asked-part")}
+        if path[0] == "paths" and path[3] in ("parameters", "requestBody"):
+            closed = reference("x-asked", pointer([*path, key]))
+            # The outermost schema of a body stands in its place: Schemathesis looks there for the fields of a form.
+            holder[key] = _resolved(judging, closed) if path[3] == "requestBody" else closed
+    spec |= {tree: judging[tree] for tree in ("x-asked", "x-asked-part")}
 
     for node in _nodes(spec):
         if isinstance(name := node.get("format"), str):

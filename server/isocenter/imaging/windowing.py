@@ -1,7 +1,7 @@
 """Stored pixel values to what a person looks at: 8 bits a sample, as the header asks.
 
-The grey pipeline of PS3.4 section N.2, palettes and deep colour. For integers up to 16 bits the whole pipeline is folded into one
-table with an entry for every possible value, which is several times as fast as computing it for every pixel.
+The grey pipeline of PS3.4 section N.2, palettes and deep colour. For integers up to 16 bits the whole pipeline is folded
+into one table with an entry for every possible value, which is many times as fast as computing it for every pixel.
 """
 
 from __future__ import annotations
@@ -57,12 +57,15 @@ def tone(
 
     Grey values go through the pipeline of PS3.4 section N.2: modality LUT or rescale, then VOI LUT or window (linear,
     linear exact or sigmoid, PS3.3 section C.11.2), then inversion for MONOCHROME1. The output range of the VOI step
-    becomes 0 to 255. Without a window the darkest and the brightest half percent of `sample` are cut off. Integers up
-    to 16 bits take one table lookup a pixel. Palette colour is looked up too; RGB deeper than 8 bits is shifted down.
-    Raises Undecodable for colour models that cannot be shown.
+    becomes 0 to 255. Without a window, values of up to 8 bits are shown as they are, and of all others the darkest and
+    the brightest half percent of `sample` are cut off. Integers up to 16 bits take one table lookup a pixel. Palette
+    colour is looked up too; RGB deeper than 8 bits is shifted down. Raises Undecodable for colour models that cannot be
+    shown, and ValueError for a window of the caller's that makes no sense.
     """
     if (center is None) != (width is None):
         raise ValueError("a window needs both center and width")
+    if width is not None and not 0 < width < math.inf:
+        raise ValueError("the width of a window must be above 0")
     try:
         if sample.ndim == 3:
             shift = max(0, int(ds.get("BitsStored", 8)) - 8)
