@@ -178,7 +178,7 @@ def collect(
         if same in told:  # a large answer may break one rule in every row: only the first is put into words
             counts.update(told[same])
             continue
-        keys = []
+        keys: list[tuple[str, ...]] = []
         for finding in translate(error, value, where, place):
             folded = "/".join("*" if part.isdigit() else part for part in finding.pointer.split("/"))
             keys.append((folded, finding.spec, finding.kind, finding.severity))
