@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from isocenter.sandbox import circus_schemas
-from isocenter.sandbox.circus_cases import SEARCHABLE, is_valid_descriptor
-from isocenter.sandbox.circus_filter import (
+from isocenter.sandbox.circus import schemas as circus_schemas
+from isocenter.sandbox.circus.cases import SEARCHABLE, is_valid_descriptor
+from isocenter.sandbox.circus.filter import (
     EPOCH,
     Regex,
     check_filter,
@@ -24,9 +24,9 @@ from isocenter.sandbox.circus_filter import (
     read_page,
     search,
 )
-from isocenter.sandbox.circus_http import Accident, Refusal
-from isocenter.sandbox.circus_series import decode_images, encode_images
-from isocenter.sandbox.circus_validation import validate
+from isocenter.sandbox.circus.http import Accident, Refusal
+from isocenter.sandbox.circus.series import decode_images, encode_images
+from isocenter.sandbox.circus.validation import validate
 
 WIRE = Path(__file__).parent / "wire" / "circus"
 
@@ -82,6 +82,7 @@ def ids(filter_: str) -> str:
         ('{"patientInfo.age":true}', ""),
         ('{"patientInfo.patientName":{"$regex":"^An"}}', "a"),
         ('{"patientInfo.patientName":{"$regex":"^an","$options":"i"}}', "ac"),
+        ('{"patientInfo.patientName":{"$regex":"^an","$options":"isi"}}', "ac"),
         ('{"patientInfo.patientName":{"$regex":"^An","$ne":"Anzu"}}', "a"),  # the operator beside it is dropped
         ('{"patientInfo.patientName":{"$regularExpression":{"pattern":"L+$","options":"i"}}}', "b"),
         ('{"patientInfo.patientName":{"$regex":"^(?!An)"}}', "bc"),

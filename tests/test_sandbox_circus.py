@@ -32,8 +32,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from starlette.applications import Starlette
 
 from isocenter.sandbox import circus, phantom
-from isocenter.sandbox.circus_identity import hash_password
-from isocenter.sandbox.circus_store import Store
+from isocenter.sandbox.circus.identity import hash_password
+from isocenter.sandbox.circus.store import Store
 from isocenter.sandbox.state import Options, Sandbox
 
 WORLD_FILE = Path(__file__).parent / "wire" / "circus" / "world.json"
@@ -228,6 +228,7 @@ def test_paths_in_any_case_and_with_a_slash(world: Service, path: str) -> None:
         ("DELETE", "/api/mylists"),
         ("GET", "/api/cases/x/tags"),
         ("GET", "/elsewhere"),
+        ("GET", "/elsewhere%0A"),
         ("TRACE", "/api/status"),
     ],
 )

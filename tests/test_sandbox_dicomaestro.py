@@ -25,9 +25,12 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from isocenter import imaging
-from isocenter.sandbox import app, dicom_writing, dicomaestro_reading, dicomaestro_rest
+from isocenter.sandbox import app
 from isocenter.sandbox.app import Running, running
-from isocenter.sandbox.dicomaestro_files import attachment_name
+from isocenter.sandbox.dicomaestro import reading as dicomaestro_reading
+from isocenter.sandbox.dicomaestro import rest as dicomaestro_rest
+from isocenter.sandbox.dicomaestro import writing as dicom_writing
+from isocenter.sandbox.dicomaestro.files import attachment_name
 from isocenter.sandbox.state import Options
 from isocenter_clients.dicomaestro import DicomaestroSyncClient
 
@@ -52,7 +55,7 @@ def either(request: pytest.FixtureRequest) -> Running:
 def _serving(root: Path, options: Options) -> Iterator[Running]:
     with pytest.MonkeyPatch.context() as patch:
         # The other services make their synthetic data at the first start, which takes seconds.
-        patch.setattr(app, "SERVICES", ("dicomaestro",))
+        patch.setattr(app, "SERVICES", {"dicomaestro": app.SERVICES["dicomaestro"]})
         with running(root, options) as server:
             yield server
 

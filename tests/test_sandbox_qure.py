@@ -27,8 +27,9 @@ import uvicorn
 from starlette.applications import Starlette
 
 from isocenter.core import Limits, Result, StatusError
-from isocenter.sandbox import faults, phantom, qure, qure_work
+from isocenter.sandbox import faults, phantom, qure
 from isocenter.sandbox.dicom_identity import IDENTITY_BYTES, identity_of
+from isocenter.sandbox.qure import work as qure_work
 from isocenter.sandbox.state import Options, Sandbox
 from isocenter_clients.qure import QureSyncClient
 

@@ -24,11 +24,12 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from isocenter.sandbox import app, archive, faults, phantom, tcia_store
+from isocenter.sandbox import app, archive, faults, phantom
 from isocenter.sandbox.app import Running, running
 from isocenter.sandbox.archive import NotDicom
 from isocenter.sandbox.phantom import uid
 from isocenter.sandbox.state import DataDirectoryInUse, Options, Sandbox
+from isocenter.sandbox.tcia import store as tcia_store
 
 
 def dicom(name: str, *, series: str = "series", number: int = 1, implicit: bool = False, **values: object) -> bytes:
@@ -199,17 +200,18 @@ def test_a_failing_task_is_logged_and_the_others_end_at_stop(store: Sandbox, cap
 def test_an_ingested_file_is_described_and_kept_byte_for_byte(store: Sandbox) -> None:
     data = dicom("a", number=7, AcquisitionNumber=2, SeriesDescription="Phantom", PixelSpacing=[0.5, 0.25])
 
-    ingested = store.archive("qure").ingest(io.BytesIO(data), collection="ISO", extra={"Site": "WEST"})
+    ingested = store.archive("tcia").ingest(io.BytesIO(data), collection="ISO", extra={"Site": "WEST"})
 
     instance = ingested.instance
     assert ingested.created
     assert instance.sop_instance_uid == uid("series", "a")
     assert (instance.instance_number, instance.acquisition_number, instance.size) == (7, "2", len(data))
     assert instance.md5 == hashlib.md5(data).hexdigest()
+    assert store.archive("qure").ingest(io.BytesIO(data)).instance.md5 == ""  # the service tells none
     assert instance.sha256 == hashlib.sha256(data).hexdigest()
     assert instance.transfer_syntax_uid == ExplicitVRLittleEndian
-    assert store.archive("qure").path(instance).read_bytes() == data
-    series = store.archive("qure").series(uid("series"))
+    assert store.archive("tcia").path(instance).read_bytes() == data
+    series = store.archive("tcia").series(uid("series"))
     assert series is not None
     assert (series.patient_id, series.modality, series.collection, series.extra) == (
         "PAT-0001",
@@ -437,7 +439,7 @@ def test_a_folder_can_move_to_another_collection(tables: Sandbox, tmp_path: Path
 
 
 def only(monkeypatch: pytest.MonkeyPatch, *services: str) -> None:
-    monkeypatch.setattr(app, "SERVICES", services)
+    monkeypatch.setattr(app, "SERVICES", {name: app.SERVICES[name] for name in services})
 
 
 def test_the_front_page_lists_what_is_served(sandbox: Running) -> None:
@@ -513,7 +515,7 @@ import os, signal, sys, threading, urllib.request
 from pathlib import Path
 from isocenter.sandbox import app
 from isocenter.sandbox.state import Options
-app.SERVICES = ()
+app.SERVICES = {}
 def ask():
     while True:
         try:

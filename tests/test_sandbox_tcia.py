@@ -23,10 +23,14 @@ import numpy as np
 import pydicom
 import pytest
 
-from isocenter.sandbox import phantom, tcia_call, tcia_downloads, tcia_formats, tcia_store
+from isocenter.sandbox import phantom
 from isocenter.sandbox.app import Running
 from isocenter.sandbox.tcia import OPERATIONS
-from isocenter.sandbox.tcia_formats import BLOCK, Column, encode
+from isocenter.sandbox.tcia import call as tcia_call
+from isocenter.sandbox.tcia import downloads as tcia_downloads
+from isocenter.sandbox.tcia import formats as tcia_formats
+from isocenter.sandbox.tcia import store as tcia_store
+from isocenter.sandbox.tcia.formats import BLOCK, Column, encode
 
 V4, V1, V2, UNVERSIONED = (f"/nbia-api/services/{name}" for name in ("v4/", "v1/", "v2/", ""))
 GATEWAY = "/services/v4/TCIA/query/"
@@ -986,6 +990,8 @@ def test_a_shared_list_of_the_gateway_has_uids_only(web: httpx.Client) -> None:
 
     assert found[0] == {"SERIES_INSTANCE_UID": phantom.CHEST_CT}
     assert web.get("/services/v4/SharedList/query/ContentsByName?name=none").json() == []
+    nameless = web.get("/services/v4/SharedList/query/ContentsByName")
+    assert (nameless.status_code, nameless.json()) == (500, {"errorMessage": "Required parameter [name] missing"})
 
 
 # Streaming.

@@ -4,7 +4,7 @@
 
 One series of 512 x 512 slices (300 of them: 158 MB) is posted as multipart/related over a loopback socket, in turn to
 
-* `split+hash`: a bare uvicorn application that feeds the sandbox's own splitter and updates SHA-256 and MD5;
+* `split+hash`: a bare uvicorn application that feeds the sandbox's own splitter and updates SHA-256;
 * `sandbox`: the whole sandbox, which also parses every header, writes, syncs and indexes every file.
 
 Both run in processes of their own, the rounds are interleaved, every round has new UIDs. Printed are the medians and the
@@ -44,17 +44,16 @@ CONTENT_TYPE = f'multipart/related; type="application/dicom"; boundary={BOUNDARY
 async def bare(scope: dict[str, Any], receive: Any, send: Any) -> None:
     """The application to compare with: an ASGI callable that splits and hashes, and stores nothing."""
     splitter, parts, more = Splitter(CONTENT_TYPE), 0, True
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    sha256 = hashlib.sha256()
     while more:
         message = await receive()
         for event in splitter.feed(message.get("body", b"")):
             if isinstance(event, PartStart):
-                sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+                sha256 = hashlib.sha256()
             elif isinstance(event, PartData):
                 sha256.update(event.data)
-                md5.update(event.data)
             elif isinstance(event, PartEnd):
-                sha256.hexdigest(), md5.hexdigest()
+                sha256.hexdigest()
                 parts += 1
         more = message.get("more_body", False)
     splitter.close()

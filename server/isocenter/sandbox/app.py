@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import importlib
-import importlib.util
 import os
 import socket
 import threading
@@ -12,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import uvicorn
 from starlette.applications import Starlette
@@ -21,12 +18,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from isocenter.sandbox import faults
+from isocenter.sandbox import circus, dicomaestro, faults, qure, tcia
 from isocenter.sandbox.state import Options, Sandbox
+from isocenter.sandbox.tcia import gateway
 
-SERVICES = ("tcia", "gateway", "qure", "dicomaestro", "circus")
-
-
+SERVICES = {"tcia": tcia, "gateway": gateway, "qure": qure, "dicomaestro": dicomaestro, "circus": circus}
 _MOUNTS = {
     "tcia": "/nbia-api/services/{v4,v1,v2}/",
     "gateway": "/services/v4/TCIA/query/ and /services/v4/SharedList/query/",
@@ -40,11 +36,6 @@ _PAGE = """<!doctype html>
 """
 
 
-def _modules() -> list[ModuleType]:
-    names = [f"isocenter.sandbox.{name}" for name in SERVICES]
-    return [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
-
-
 def build(root: Path, options: Options) -> Starlette:
     """The application over one data directory, locked from now until its lifespan ends.
 
@@ -54,7 +45,7 @@ def build(root: Path, options: Options) -> Starlette:
     sandbox = Sandbox(root, options)
     try:
         faults.switch(sandbox, wanted)
-        modules = _modules()
+        modules = list(SERVICES.values())
         for module in modules:
             sandbox.db.executescript(module.SCHEMA)
         routes = [route for module in (*modules, faults) for route in module.routes(sandbox)]
@@ -77,10 +68,9 @@ def build(root: Path, options: Options) -> Starlette:
             sandbox.close()
 
     async def index(request: Request) -> Response:
-        served = {name: _MOUNTS[name] for name in SERVICES if any(m.__name__.endswith(f".{name}") for m in modules)}
         if "application/json" in request.headers.get("accept", ""):
-            return JSONResponse({"services": served})
-        rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in served.items())
+            return JSONResponse({"services": _MOUNTS})
+        rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in _MOUNTS.items())
         return HTMLResponse(_PAGE.format(rows=rows))
 
     app = Starlette(

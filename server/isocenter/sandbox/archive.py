@@ -67,6 +67,9 @@ CREATE TABLE IF NOT EXISTS archive_instance (
 CREATE INDEX IF NOT EXISTS archive_instance_series ON archive_instance (series_id, instance_number);
 """
 
+LISTS_MD5 = frozenset(
+    {"tcia"}
+)  # the service that tells MD5 sums; hashing twice would cost the others a third of their speed
 UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
 PIECE = 1 << 20
 HEADER_VALUE_CHARS = 1024
@@ -84,7 +87,7 @@ class NotDicom(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One stored file: `size` in bytes, hashes in lower-case hex over the whole file."""
+    """One stored file: `size` in bytes, hashes in lower-case hex over the whole file; `md5` only where the service tells it."""
 
     sop_instance_uid: str
     series_instance_uid: str
@@ -140,14 +143,15 @@ class Incoming:
     temporary: Path
     parsed: _Parsed
 
-    def __init__(self, folder: Path, headers: dict[str, dict[str, str]]) -> None:
+    def __init__(self, folder: Path, headers: dict[str, dict[str, str]], *, md5: bool) -> None:
         handle, name = tempfile.mkstemp(dir=folder)
         self.temporary = Path(name)
         self._file = os.fdopen(handle, "w+b", buffering=0)
         self._headers = headers
         self._start = b""
         self._size = 0
-        self._md5, self._sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
+        self._sha256 = hashlib.sha256()
 
     def write(self, piece: bytes | memoryview) -> None:
         """Add the next bytes. Raises NotDicom as soon as they cannot be those of a DICOM file."""
@@ -156,7 +160,8 @@ class Incoming:
             if len(self._start) >= 132 and self._start[128:132] != b"DICM":
                 raise NotDicom("the file does not begin like a DICOM file (128 bytes, then DICM)")
         self._size += len(piece)
-        self._md5.update(piece)
+        if self._md5:
+            self._md5.update(piece)
         self._sha256.update(piece)
         written = self._file.write(piece)
         while written < len(piece):
@@ -167,7 +172,7 @@ class Incoming:
 
         Only the first file of a series is read in full; of the others the archive needs no more than who they are.
         """
-        hashes = self._md5.hexdigest(), self._sha256.hexdigest()
+        hashes = self._md5.hexdigest() if self._md5 else "", self._sha256.hexdigest()
         identity = identity_of(self._start)
         header = self._headers.get(identity.get("SeriesInstanceUID", ""))
         if header is not None:
@@ -230,7 +235,7 @@ class Archive:
 
     def receive(self) -> Incoming:
         """A new file on its way in, for data that arrives in pieces: `write`, `finish`, then `store` or `discard`."""
-        return Incoming(self._incoming, self._headers)
+        return Incoming(self._incoming, self._headers, md5=self.name in LISTS_MD5)
 
     def store(
         self,
