@@ -258,11 +258,20 @@ def test_generated_code_needs_little() -> None:
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("mcp", ["isocenter.agent.server", "isocenter.agent.stdio", "isocenter.demo"]),
-        ("httpx", ["isocenter.core", "isocenter.demo"]),
+        (
+            "mcp",
+            [
+                "isocenter.agent.discover",
+                "isocenter.agent.http",
+                "isocenter.agent.server",
+                "isocenter.agent.stdio",
+                "isocenter.demo",
+            ],
+        ),
+        ("httpx", ["isocenter.core", "isocenter.demo", "isocenter.doctor"]),
         ("aiohttp", ["isocenter.core.http"]),
-        ("starlette", ["isocenter.sandbox"]),
-        ("uvicorn", ["isocenter.sandbox"]),
+        ("starlette", ["isocenter.agent.http", "isocenter.sandbox"]),
+        ("uvicorn", ["isocenter.agent.http", "isocenter.sandbox"]),
         ("yaml", ["isocenter.codegen.spec"]),
         ("jinja2", ["isocenter.codegen.generate"]),
     ],

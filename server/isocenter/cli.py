@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from isocenter import __version__
+from isocenter import __version__, cli_transfer
 
 if TYPE_CHECKING:
+    from isocenter.agent.toolbox import Toolbox
     from isocenter.settings import Settings
 
 app = typer.Typer(
@@ -22,6 +23,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Medical-imaging APIs as checked MCP tools and typed clients, with a sandbox that behaves like the real services.",
 )
+
+app.add_typer(cli_transfer.app)
 
 Config = Annotated[Path | None, typer.Option("--config", help="Configuration file (TOML).", show_default=False)]
 Data = Annotated[Path | None, typer.Option("--data", help="Data directory of the sandbox.", show_default=False)]
@@ -136,7 +139,29 @@ def lint() -> None:
 @app.command()
 def serve(
     config: Config = None,
+    http: Annotated[bool, typer.Option("--http", help="Serve streamable HTTP instead of standard streams.")] = False,
+    host: Annotated[str, typer.Option(help="With --http: address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="With --http: port to listen on, 0 for a free one.")
+    ] = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="With --http: number of processes.")] = 1,
+    issuer: Annotated[
+        str, typer.Option(help="With --http: ask for tokens of this authorization server.", show_default=False)
+    ] = "",
+    audience: Annotated[
+        str, typer.Option(help="With --http: whom tokens must be made for; the URL if left out.", show_default=False)
+    ] = "",
+    keys: Annotated[
+        str,
+        typer.Option(help="With --http: JWKS (URL or file) or PEM file tokens are checked with.", show_default=False),
+    ] = "",
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="With --http: let others in without asking who they are.")
+    ] = False,
     toolset: Annotated[str, typer.Option(help="all, default, or API names separated by commas.")] = "all",
+    discover: Annotated[
+        bool, typer.Option("--discover", help="Offer three tools that find, describe and call all others.")
+    ] = False,
     read_only: Annotated[bool, typer.Option("--read-only", help="Offer only tools that change nothing.")] = False,
     sandbox: Annotated[
         bool, typer.Option("--sandbox", help="Run the sandbox in this process and use it for everything.")
@@ -152,9 +177,10 @@ def serve(
     allow: Annotated[str, typer.Option(help="Effects that need no question: send, destroy.", show_default=False)] = "",
     verbose: Annotated[bool, typer.Option("--verbose", help="Log every call to standard error.")] = False,
 ) -> None:
-    """Serve MCP over standard input and output."""
+    """Serve MCP over standard input and output, or over HTTP."""
     import asyncio
     from dataclasses import replace
+    from functools import partial
 
     _log_to_stderr(verbose)
     settings = _settings(config)
@@ -168,18 +194,22 @@ def serve(
         allow=settings.allow | effects,
     )
 
+    make = partial(_toolbox, settings, "all" if discover else toolset, spec, base_url, verbose, discover)
+    if http:
+        from isocenter.agent import http as over_http
+        from isocenter.settings import with_tokens
+
+        where = with_tokens(settings.http, issuer, audience, keys)
+        home = (data or default_data()) if sandbox else None
+        over_http.serve(make, where, host, port, workers=workers, insecure=insecure, sandbox=home)
+        return
+    if issuer or audience or keys or insecure or workers > 1:
+        raise typer.BadParameter("--issuer, --audience, --keys, --insecure and --workers go with --http")
+
     async def run() -> None:
-        from isocenter.agent import server, stdio, toolbox
+        from isocenter.agent import server, stdio
 
-        if spec:
-            from isocenter.codegen.spec import read_spec
-
-            tools = toolbox.one_spec(settings, read_spec(spec), spec, base_url, _spec_credentials())
-        else:
-            try:
-                tools = toolbox.own_apis(settings, toolset.split(","))
-            except KeyError as unknown:
-                raise typer.BadParameter(f"unknown toolset {unknown.args[0]}") from None
+        tools = make()
         if sandbox:
             from isocenter.agent.embedded import Embedded
 
@@ -189,6 +219,26 @@ def serve(
             await stdio.serve_stdio(server.build(tools))
 
     asyncio.run(run())
+
+
+def _toolbox(
+    settings: Settings, toolset: str, spec: Path | None, base_url: str, verbose: bool, discover: bool
+) -> Toolbox:
+    """What `serve` offers, in whichever process it is built."""
+    from isocenter.agent import toolbox
+
+    _log_to_stderr(verbose)
+    if spec:
+        from isocenter.codegen.spec import read_spec
+
+        tools = toolbox.one_spec(settings, read_spec(spec), spec, base_url, _spec_credentials())
+    else:
+        try:
+            tools = toolbox.own_apis(settings, toolset.split(","))
+        except KeyError as unknown:
+            raise typer.BadParameter(f"unknown toolset {unknown.args[0]}") from None
+    tools.discover = discover
+    return tools
 
 
 def _spec_credentials() -> dict[str, str]:
@@ -206,14 +256,41 @@ def _log_to_stderr(verbose: bool) -> None:
 
 
 @app.command()
+def doctor(
+    config: Config = None,
+    data: Data = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no service whether it is there.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line.")] = False,
+) -> None:
+    """Look at configuration, credentials, services, contracts and folders, and say what to do. Exit code 1: a problem."""
+    import asyncio
+
+    from isocenter.doctor import examine
+
+    found = asyncio.run(examine(config, data or default_data(), os.environ, offline=offline))
+    for finding in found:
+        if as_json:
+            typer.echo(json.dumps(finding.as_dict(), ensure_ascii=False))
+        else:
+            typer.echo(f"{finding.state:8} {finding.subject:24} {finding.what}")
+            if finding.advice:
+                typer.echo(f"{'':33} {finding.advice}")
+    raise typer.Exit(1 if any(finding.state == "problem" for finding in found) else 0)
+
+
+@app.command()
 def tools(
     toolset: Annotated[str, typer.Option(help="all, default, or API names separated by commas.")] = "all",
 ) -> None:
-    """List the tools an agent is offered: name, effect, operation, title."""
+    """List the tools an agent is offered: name, effect, operation (`workflow` for several), title."""
     from isocenter.agent.toolbox import own_apis
+    from isocenter.agent.workflows import offered
     from isocenter.settings import Settings
 
-    for tool in own_apis(Settings(), toolset.split(",")).tools.values():
+    toolbox = own_apis(Settings(), toolset.split(","))
+    for workflow in offered(toolbox).values():
+        typer.echo(f"{workflow.name:36} {workflow.effect:8} {'workflow':37} {workflow.title}")
+    for tool in toolbox.tools.values():
         typer.echo(f"{tool.name:36} {tool.effect:8} {tool.operation.contract.name}.{tool.operation.id:30} {tool.title}")
 
 

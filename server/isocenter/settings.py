@@ -2,7 +2,8 @@
 
 File: `--config`, or `ISOCENTER_CONFIG`, or `isocenter/config.toml` in the user's configuration folder. Environment:
 `ISOCENTER_<API>_BASE_URL` and `ISOCENTER_<API>_<CREDENTIAL>` (API in capitals, other characters as `_`), `ISOCENTER_DOWNLOAD_DIR`,
-`ISOCENTER_ALLOW` (`send,destroy`: go ahead without asking), `ISOCENTER_READ_ONLY`, `ISOCENTER_ROOTS`, `ISOCENTER_AUDIT`.
+`ISOCENTER_ALLOW` (`send,destroy`: go ahead without asking), `ISOCENTER_READ_ONLY`, `ISOCENTER_ROOTS`, `ISOCENTER_AUDIT`, and
+`ISOCENTER_HTTP_<KEY>` for each key of the table `[http]` but `scopes`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
@@ -23,7 +24,14 @@ from isocenter.core.findings import did_you_mean
 
 SPEC = "spec"  # the API of `serve --spec FILE`, whatever it is called
 DIRECTIONS = ("request", "response")
-TOP_LEVEL = ("download_dir", "allow", "read_only", "roots", "audit", "checks")
+EFFECTS = ("read", "write", "send", "destroy")
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+SHORTEST_KEY = 32  # characters of a secret that seals questions
+TOP_LEVEL = ("download_dir", "allow", "read_only", "roots", "audit", "checks", "http")
+HTTP_KEYS = (
+    "url", "issuer", "audience", "jwks_url", "key_file", "algorithms", "scopes",
+    "allowed_hosts", "allowed_origins", "state_keys",
+)  # fmt: skip
 
 
 class BadConfiguration(IsocenterError):
@@ -41,6 +49,29 @@ class ApiSettings:
 
 
 @dataclass(frozen=True)
+class Http:
+    """How `serve --http` is reached and by whom.
+
+    `url` is the public address of the endpoint, empty when it is the one listened on. Tokens are wanted when `issuer` is set: JWTs
+    of that issuer for `audience` (`url` if empty), signed with a key from `jwks_url` or `key_file` (JWKS or PEM) by one of
+    `algorithms`; `scopes` says which scope a tool of each effect needs. `allowed_hosts` and `allowed_origins` are accepted besides
+    the loopback names and `url`. `state_keys` seal the questions asked of people, the first one new ones; processes that serve one
+    address need the same.
+    """
+
+    url: str = ""
+    issuer: str = ""
+    audience: str = ""
+    jwks_url: str = ""
+    key_file: Path | None = None
+    algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "EdDSA")
+    scopes: Mapping[str, str] = field(default_factory=lambda: {effect: effect for effect in EFFECTS})
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    state_keys: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything an operator can decide. `allow` holds the effects that need no question; `roots` empty means any local file."""
 
@@ -51,6 +82,7 @@ class Settings:
     read_only: bool = False
     roots: tuple[Path, ...] = ()
     audit: Path | None = None
+    http: Http = field(default_factory=Http)
 
     def api(self, name: str) -> ApiSettings:
         """The settings of one API; empty ones when nothing is configured."""
@@ -65,6 +97,27 @@ class Settings:
             if name.startswith(prefix)
         }
         return Checks(self.checks.request, self.checks.response, overrides)
+
+
+def with_tokens(http: Http, issuer: str = "", audience: str = "", keys: str = "") -> Http:
+    """The settings with what the command line says about tokens; `keys` is a URL or a file.
+
+    Raises BadConfiguration for half a configuration, with which callers would not be asked who they are, or none could get in.
+    """
+    if keys:
+        url = re.match(r"https?://", keys)
+        where = _keys_address(keys, "--keys") if url else ""
+        http = replace(http, jwks_url=where, key_file=None if url else Path(keys).expanduser())
+    http = replace(http, issuer=issuer or http.issuer, audience=audience or http.audience)
+    if http.issuer and bool(http.jwks_url) == bool(http.key_file):
+        raise BadConfiguration("[http] issuer: tokens need one of jwks_url and key_file to be checked with.")
+    if not http.issuer and (http.audience or http.jwks_url or http.key_file):
+        raise BadConfiguration("[http] has no issuer, so no token would be asked for. Set issuer.")
+    if http.key_file and not http.key_file.is_file():
+        raise BadConfiguration("[http] key_file: no such file.")
+    if http.issuer and not re.match(r"https?://[^/\s]+", http.issuer):
+        raise BadConfiguration("[http] issuer: expected the http:// or https:// address that tokens name as iss.")
+    return http
 
 
 def default_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -101,6 +154,7 @@ def load(apis: Iterable[str], path: Path | None = None, environ: Mapping[str, st
         read_only=_flag(*setting("read_only")),
         roots=_paths(*setting("roots")),
         audit=_path(*setting("audit")),
+        http=_http(table.get("http", {}), file, environ),
     )
 
 
@@ -121,12 +175,13 @@ def address(text: str, at: str, *, secrets: bool) -> str:
         raise BadConfiguration(f"{at} must not hold a user name or password; credentials have settings of their own")
     if parts.query or parts.fragment:
         raise BadConfiguration(f"{at} must end with a path; leave out what follows ? or #")
-    if parts.scheme == "http" and secrets and not _is_loopback(host):
+    if parts.scheme == "http" and secrets and not is_loopback(host):
         raise BadConfiguration(f"{at}: credentials are not sent over plain http. Use https.")
     return text.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can be reached from this machine only."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -162,6 +217,56 @@ def _api(name: str, names: Iterable[str], table: Any, file: Path, environ: Mappi
     if base_url:
         base_url = address(base_url, found["base_url"], secrets=any(values.values()))
     return ApiSettings(base_url, Credentials(values))
+
+
+def _http(table: Any, file: Path, environ: Mapping[str, str]) -> Http:
+    values = dict(_table(table, f"{file}: [http]", HTTP_KEYS))
+    found = {key: f"{file}: [http] {key}" for key in HTTP_KEYS}
+    for key in HTTP_KEYS:
+        variable = f"ISOCENTER_HTTP_{key.upper()}"
+        if environ.get(variable) and key != "scopes":
+            values[key], found[key] = environ[variable], variable
+
+    def text(key: str) -> str:
+        value = values.get(key, "")
+        if not isinstance(value, str):
+            raise BadConfiguration(f"{found[key]} must be text in quotes")
+        return value.strip()
+
+    def texts(key: str) -> tuple[str, ...]:
+        return tuple(_list(values.get(key), found[key], ","))
+
+    algorithms, keys = texts("algorithms") or Http().algorithms, texts("state_keys")
+    if unknown := [name for name in algorithms if name not in ALGORITHMS]:
+        raise BadConfiguration(f"{found['algorithms']}: {unknown[0]} is none of {', '.join(ALGORITHMS)}")
+    if any(len(key) < SHORTEST_KEY for key in keys) or len(set(keys)) < len(keys):
+        raise BadConfiguration(
+            f"{found['state_keys']}: each key needs {SHORTEST_KEY} characters or more, all different"
+        )
+    scopes = _table(values.get("scopes", {}), found["scopes"], EFFECTS)
+    for effect, scope in scopes.items():
+        if not isinstance(scope, str) or not re.fullmatch(r"[!#-\[\]-~]+", scope):
+            raise BadConfiguration(f"{found['scopes']} {effect}: a scope is one word in quotes")
+    result = Http(
+        url=address(text("url"), found["url"], secrets=True) if text("url") else "",
+        issuer=text("issuer"),
+        audience=text("audience"),
+        jwks_url=_keys_address(text("jwks_url"), found["jwks_url"]),
+        key_file=_path(values.get("key_file"), found["key_file"]),
+        algorithms=algorithms,
+        scopes={**Http().scopes, **scopes},
+        allowed_hosts=texts("allowed_hosts"),
+        allowed_origins=texts("allowed_origins"),
+        state_keys=keys,
+    )
+    return result
+
+
+def _keys_address(text: str, at: str) -> str:
+    """Where keys for tokens are, as it is written: some have a query. Whoever could change them on the way could let anybody in."""
+    if text:
+        address(text.partition("?")[0], at, secrets=True)
+    return text
 
 
 def _checks(table: Any, apis: Iterable[str], at: str) -> Checks:

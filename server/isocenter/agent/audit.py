@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 import msgspec
 
 log = logging.getLogger("isocenter.audit")
+
+RECENT = 1000  # records kept in memory
 
 
 @dataclass(slots=True)
@@ -31,10 +34,11 @@ class Record:
 
 
 class Audit:
-    """Writes records to the log and, when a path is given, as JSON lines to that file."""
+    """Writes records to the log and, when a path is given, as JSON lines to that file. `recent` takes the last ones."""
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, recent: deque[Record] | None = None) -> None:
         self.path = path
+        self.recent = deque[Record](maxlen=RECENT) if recent is None else recent
 
     @contextmanager
     def call(self, tool: str, operation: str, effect: str, arguments: list[str]) -> Iterator[Record]:
@@ -47,6 +51,7 @@ class Audit:
             yield record
         finally:
             record.seconds = round(time.monotonic() - started, 4)
+            self.recent.append(record)
             line = msgspec.json.encode(asdict(record))
             log.info("%s", line.decode())
             if self.path:

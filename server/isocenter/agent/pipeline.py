@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 
 import anyio
 
-from isocenter.agent.audit import Audit
-from isocenter.agent.present import Presentation, present
+from isocenter.agent.audit import Audit, Record
+from isocenter.agent.present import Presentation, hidden, present
 from isocenter.agent.toolbox import Toolbox
-from isocenter.core import Declined, InvalidRequest, IsocenterError, Result, StorageError
+from isocenter.agent.workflows.kind import InvalidArguments, Report, Work, Workflow, consent
+from isocenter.core import InvalidRequest, IsocenterError, Result, StorageError
 from isocenter.core.auth import authorize
 from isocenter.core.client import Progress
 from isocenter.core.schema import lookup, resolve
@@ -29,9 +31,10 @@ class Pipeline:
     question (the stateless protocol era does).
     """
 
-    def __init__(self, toolbox: Toolbox) -> None:
+    def __init__(self, toolbox: Toolbox, recent: deque[Record] | None = None) -> None:
+        """`recent` takes the records of the last calls."""
         self.toolbox = toolbox
-        self.audit = Audit(toolbox.settings.audit)
+        self.audit = Audit(toolbox.settings.audit, recent)
 
     async def run(
         self, tool: Tool, arguments: Mapping[str, Any], confirm: Confirm, progress: Progress | None = None
@@ -40,16 +43,7 @@ class Pipeline:
         client = self.toolbox.client(tool)
         names = [name for name in arguments if name in tool.operation.arguments]  # unknown ones could be anything
         with self.audit.call(tool.name, f"{client.contract.name}.{tool.operation.id}", tool.effect, names) as record:
-
-            async def ask(question: str) -> bool | None:
-                crash, record.outcome = (
-                    record.outcome,
-                    "asked",
-                )  # where the question leaves as a value, the call ends here
-                answer = await confirm(question)
-                record.outcome = crash
-                return answer
-
+            ask = _noting(record, confirm)
             try:
                 given = repaired(tool, arguments)
                 save_to = self._folder(tool, given.pop("save_to", None) if tool.saves_files else None)
@@ -66,6 +60,33 @@ class Pipeline:
             folder = self.toolbox.settings.download_dir / "answers"
             return present(tool, result, client.credentials, self.toolbox.hide, folder)
 
+    async def perform(
+        self, workflow: Workflow, arguments: Mapping[str, Any], confirm: Confirm, report: Report
+    ) -> Presentation:
+        """Run a workflow: its arguments are checked here, every request and answer where it is sent. Raises IsocenterError."""
+        names = [name for name in arguments if name in workflow.properties]
+        with self.audit.call(workflow.name, f"workflow.{workflow.name}", workflow.effect, names) as record:
+            noting = _noting(record, confirm)
+
+            async def ask(question: str) -> None:
+                await consent(workflow.name, workflow.effect, self.toolbox, question, noting)
+
+            try:
+                given = workflow.repaired(arguments)
+                if findings := workflow.check(given):
+                    raise InvalidArguments(workflow.name, findings)
+                presentation = await workflow.run(Work(self.toolbox, workflow, given, ask, report))
+            except IsocenterError as error:
+                record.outcome, record.status = error.code, getattr(error, "status", None)
+                record.findings = len(getattr(error, "findings", ()))
+                raise
+            except anyio.get_cancelled_exc_class():
+                record.outcome = "cancelled"
+                raise
+            record.outcome = "ok"
+            presentation.structured = hidden(presentation.structured, self.toolbox.hide)
+            return presentation
+
     async def _allowed(self, tool: Tool, arguments: dict[str, Any], confirm: Confirm) -> None:
         """Refuses what breaks the contract before anyone is asked, then asks where the effect demands it."""
         client = self.toolbox.client(tool)
@@ -75,26 +96,29 @@ class Pipeline:
         ):
             raise InvalidRequest(tool.operation, findings)
         authorize(tool.operation, client.credentials)
-        if tool.effect not in ("send", "destroy") or tool.effect in self.toolbox.settings.allow:
-            return
-        answer = await confirm(tool.question(arguments))
-        if answer is None:
-            raise Declined(
-                f"{tool.name} needs a person's yes and this client cannot ask. Nothing was sent. "
-                f"The operator may allow it with ISOCENTER_ALLOW={tool.effect}."
-            )
-        if not answer:
-            raise Declined(f"{tool.name}: the person declined. Nothing was sent. Do not try again unless asked to.")
+        await consent(tool.name, tool.effect, self.toolbox, tool.question(arguments), confirm)
 
     def _folder(self, tool: Tool, wanted: Any) -> Path | None:
         if not tool.operation.has_binary_answer:
             return None
         if not wanted:
             return self.toolbox.settings.download_dir / tool.operation.contract.name
-        path = Path(str(wanted)).expanduser()
+        path = self.toolbox.place(str(wanted))
         if path.is_file():
             raise StorageError("save_to names a file that exists already, and none is replaced. Nothing was sent.")
         return path
+
+
+def _noting(record: Record, confirm: Confirm) -> Confirm:
+    """`confirm`, with the record saying `asked` for as long as a person thinks: where the question leaves as a value, the call ends here."""
+
+    async def ask(question: str) -> bool | None:
+        crash, record.outcome = record.outcome, "asked"
+        answer = await confirm(question)
+        record.outcome = crash
+        return answer
+
+    return ask
 
 
 def repaired(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import csv
+import io
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,6 +30,16 @@ NOTED = (
 )  # headers that lead on: where the new thing is, the next page, how many in all
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A resource that belongs to a result: hosts may read it later, by its URI. `size` in bytes."""
+
+    uri: str
+    name: str
+    media_type: str
+    size: int | None = None
+
+
 @dataclass(slots=True)
 class Presentation:
     """`structured` is None when images are shown: hosts that see structured content drop everything else."""
@@ -35,6 +47,7 @@ class Presentation:
     text: str
     structured: dict[str, Any] | None
     images: list[tuple[bytes, str]] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
 
 
 def present(
@@ -47,6 +60,7 @@ def present(
     """
     body: dict[str, Any] = {"status": result.status}
     images: list[tuple[bytes, str]] = []
+    links: list[Link] = []
     if result.file:
         body["file"] = {
             "path": str(result.file.path),
@@ -55,7 +69,7 @@ def present(
             "media_type": result.file.media_type,
         }
     elif result.data is not None:
-        data = _hidden(keep_secrets(tool, result, credentials), hide)
+        data = hidden(keep_secrets(tool, result, credentials), hide)
         data, images, saved = _images(tool, result, data, folder)
         shown, total = _rows(tool, data)
         shown, cut = _shortened(shown)
@@ -65,17 +79,18 @@ def present(
         if saved:
             body["images"] = saved
         if cut or (total is not None and _hides(tool, data, total)):
-            body["all"] = str(_save(folder, tool, data))
+            path, links = save_answer(folder, tool.name, data)
+            body["all"] = str(path)
     if noted := {name: hide(value) for name, value in (result.headers or {}).items() if name in NOTED}:
         body["headers"] = noted
     if result.findings:
         body["findings"] = [finding.as_dict() for finding in result.findings]
-    text = _text(tool, body)
+    text = "\n".join([_text(tool, body), *mentions(links)])
     if images or shows_images(tool):
-        return Presentation(text, None, images)
+        return Presentation(text, None, images, links)
     if "data" in body and not _promise(tool).is_valid(body):
         body["undocumented"] = body.pop("data")
-    return Presentation(text, body, images)
+    return Presentation(text, body, images, links)
 
 
 @cache
@@ -86,13 +101,14 @@ def _promise(tool: Tool) -> Any:
     return jsonschema_rs.validator_for(tool.output_schema)
 
 
-def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
+def hidden(value: Any, hide: Callable[[str], str]) -> Any:
+    """A copy of JSON with `hide` applied to every text in it."""
     if isinstance(value, str):
         return hide(value)
     if isinstance(value, list):
-        return [_hidden(item, hide) for item in value]
+        return [hidden(item, hide) for item in value]
     if isinstance(value, dict):
-        return {hide(key): _hidden(item, hide) for key, item in value.items()}
+        return {hide(key): hidden(item, hide) for key, item in value.items()}
     return value
 
 
@@ -121,11 +137,22 @@ def keep_secrets(tool: Tool, result: Result[Any], credentials: Credentials) -> A
                 return value
             if name:
                 credentials.keep(name, value)
-                return f"(not shown; used from now on as {name})"
+                return f"(not shown; used from now on as {name})" if credentials.lasting else "(not shown; not kept)"
             return "(not shown)"
 
         data = _changed(data, template, hide)
     return data
+
+
+@cache
+def hands_out_credentials(tool: Tool) -> bool:
+    """Whether an answer of this tool may hold a secret that opens the API afterwards."""
+    return any(
+        next(iter(_annotated(tool, content.schema, lambda schema: bool(schema.get("x-credential")))), None) is not None
+        for answer in tool.operation.answers.values()
+        for content in answer.contents
+        if answer.success and content.schema
+    )
 
 
 def _content(tool: Tool, result: Result[Any]) -> str:
@@ -244,13 +271,43 @@ def _shortened(data: Any) -> tuple[Any, bool]:
     return data, False
 
 
-def _save(folder: Path, tool: Tool, data: Any) -> Path:
+def save_answer(folder: Path, name: str, data: Any) -> tuple[Path, list[Link]]:
+    """The whole of a long answer on disk: JSON (or text), and for rows a CSV beside it. Returns the first file and links to all.
+
+    The links are `isocenter://answers/<file name>`; names cannot be guessed, and files can be read by their owner only.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    kind = "txt" if isinstance(data, str) else "json"
-    path = folder / f"{tool.name}-{uuid.uuid4().hex[:12]}.{kind}"
-    path.write_bytes(data.encode() if isinstance(data, str) else msgspec.json.format(msgspec.json.encode(data)))
-    path.chmod(0o600)
-    return path
+    stem = f"{name}-{uuid.uuid4().hex[:12]}"
+    files: list[tuple[str, str, bytes]] = []
+    if isinstance(data, str):
+        files.append((f"{stem}.txt", "text/plain", data.encode("utf-8", "surrogatepass")))
+    else:
+        files.append((f"{stem}.json", "application/json", msgspec.json.format(msgspec.json.encode(data))))
+    rows = _list_of(data)
+    if rows and all(isinstance(row, dict) for row in rows):
+        sheet = io.StringIO(newline="")
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        table = csv.writer(sheet)
+        table.writerow(columns)
+        table.writerows([[_cell(row.get(column)) for column in columns] for row in rows])
+        files.append((f"{stem}.csv", "text/csv", sheet.getvalue().encode("utf-8", "surrogatepass")))
+    for file, _, content in files:
+        path = folder / file
+        path.touch(0o600)
+        path.write_bytes(content)
+    return folder / files[0][0], [
+        Link(f"isocenter://answers/{file}", file, media_type, len(content)) for file, media_type, content in files
+    ]
+
+
+def mentions(links: list[Link]) -> list[str]:
+    """Links as a line of text, for hosts that show no resource links."""
+    return [f"Resources: {', '.join(link.uri for link in links)}"] if links else []
+
+
+def table_text(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
+    """Rows as lines with tabs, the columns first."""
+    return ["\t".join(columns), *("\t".join(_cell(row.get(name)) for name in columns) for row in rows)]
 
 
 def _text(tool: Tool, body: dict[str, Any]) -> str:
@@ -264,8 +321,7 @@ def _text(tool: Tool, body: dict[str, Any]) -> str:
         if rest:
             lines.append(_compact(rest))
         columns = list(dict.fromkeys(key for row in rows for key in row))
-        lines.append("\t".join(columns))
-        lines += ["\t".join(_cell(row.get(name)) for name in columns) for row in rows]
+        lines += table_text(rows, columns)
         if body["total"] > len(rows):
             lines.append(f"{len(rows)} of {body['total']} rows.")
     elif data is not None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from isocenter.core import ApiClient, Contract, InvalidSpec
+from isocenter.core import ApiClient, Contract, Credentials, InvalidSpec, StorageError
 from isocenter.core.http import Transport, open_transport
 from isocenter.core.tool import Tool, curated, derived
 from isocenter.settings import SPEC, ApiSettings, Settings, address
@@ -26,6 +26,9 @@ class Toolbox:
     clients: dict[str, ApiClient] = field(default_factory=dict)
     instructions: list[str] = field(default_factory=list)
     transport: Transport | None = None
+    confined: bool = False  # results are written below the download folder only
+    discover: bool = False  # offer three tools that find, describe and call the others
+    on_missing: str = ""  # what else to do about credentials that are missing
 
     def client(self, tool: Tool) -> ApiClient:
         """The client a tool's call goes through."""
@@ -36,6 +39,41 @@ class Toolbox:
         for client in self.clients.values():
             text = client.credentials.hide(text)
         return text
+
+    def place(self, wanted: str) -> Path:
+        """The folder or file a caller names for results; from afar, one below the download folder. Raises StorageError."""
+        try:
+            if not self.confined:
+                return Path(wanted).expanduser()
+            own = self.settings.download_dir.resolve()
+            path = (own / wanted).resolve()
+        except (OSError, ValueError, RuntimeError):
+            raise StorageError("The folder for results cannot be used. Nothing was sent.") from None
+        if not path.is_relative_to(own):
+            raise StorageError("Results go below your own download folder: give a relative path. Nothing was sent.")
+        return path
+
+    def view(self, settings: Settings, credentials: Mapping[str, Mapping[str, str]], on_missing: str = "") -> Toolbox:
+        """The same tools for one call of one caller: other settings, and for the APIs named the caller's credentials only.
+
+        Secrets that services hand out in this call are gone with the view. Raises BadConfiguration where the caller's credentials
+        would cross a network in the open.
+        """
+        view = replace(self, settings=settings, clients={}, confined=True, on_missing=on_missing)
+        for api, client in self.clients.items():
+            own = credentials.get(api)
+            if own:
+                address(client.base_url, f"[{api}] base_url", secrets=True)
+            view.clients[api] = ApiClient(
+                client.contract,
+                base_url=client.base_url,
+                credentials=Credentials(own, lasting=False) if own else client.credentials.for_one_call(),
+                transport=self.transport,
+                checks=client.checks,
+                limits=client.limits,
+                roots=settings.roots,
+            )
+        return view
 
     def point(self, base_urls: Mapping[str, str], credentials: Mapping[str, Mapping[str, str]]) -> None:
         """Send all APIs elsewhere: to the sandbox, once it runs."""

@@ -23,10 +23,12 @@ class Credentials:
     """The secrets of one API by credential name (`token`, `api_key`, …). They never show in `repr`.
 
     Names are the `x-credential` of a security scheme, or the scheme's own name in specifications without it; case and punctuation
-    do not count, since environment variables have neither. HTTP basic expects `user:password`.
+    do not count, since environment variables have neither. HTTP basic expects `user:password`. `lasting` says whether what is kept
+    here will be there for the next call.
     """
 
-    def __init__(self, values: Mapping[str, str] | None = None) -> None:
+    def __init__(self, values: Mapping[str, str] | None = None, *, lasting: bool = True) -> None:
+        self.lasting = lasting
         self._values = {_key(name): value for name, value in (values or {}).items() if value}
         self._spellings: tuple[str, ...] | None = None  # of what must be hidden; None until asked for
 
@@ -44,9 +46,13 @@ class Credentials:
         return self._values.get(_key(name))
 
     def keep(self, name: str, value: str) -> None:
-        """Use `value` from now on, for as long as this process runs."""
+        """Use `value` from now on, for as long as these credentials live."""
         self._values[_key(name)] = value
         self._spellings = None
+
+    def for_one_call(self) -> Credentials:
+        """A copy: what it is told to keep is gone with it, and unknown to everybody else."""
+        return Credentials(self._values, lasting=False)
 
     def hide(self, text: str) -> str:
         """`text` with every secret of at least 6 characters replaced, also where it stands as in a URL or a basic header."""

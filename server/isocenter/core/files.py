@@ -99,20 +99,24 @@ def _from_path(value: str | os.PathLike[str], roots: Iterable[Path]) -> FileSour
         if parts.netloc not in ("", "localhost"):
             raise UnusableFile("a file on this machine", "Give a local path.")
         text = unquote(parts.path)
+    missing = UnusableFile(
+        "an existing file",
+        "Check the path; relative paths start at the folder the server runs in. Content goes into a data: URI.",
+    )
     try:
-        path = Path(text).expanduser().resolve(strict=True)
-        size = path.stat().st_size
+        path = Path(text).expanduser().resolve()
     except (OSError, ValueError, RuntimeError):
-        raise UnusableFile(
-            "an existing file",
-            "Check the path; relative paths start at the folder the server runs in. Content goes into a data: URI.",
-        ) from None
-    if not path.is_file():
-        raise UnusableFile("a file, not a folder", "Name the files one by one.")
+        raise missing from None
     allowed = [root.expanduser().resolve() for root in roots]
-    if allowed and not any(path.is_relative_to(root) for root in allowed):
+    if allowed and not any(path.is_relative_to(root) for root in allowed):  # whether it exists is not told
         raise UnusableFile(
             "a file below one of the folders the operator allows",
             "Move the file, or ask the operator to allow its folder.",
         )
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError):
+        raise missing from None
+    if not path.is_file():
+        raise UnusableFile("a file, not a folder", "Name the files one by one.")
     return FileSource(size, path=path)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from isocenter.core.formats import FORMATS
 from isocenter.core.schema import DERIVED, IN_PLACE_LISTS, lookup, pointer
 
 Severity = Literal["breaking", "drift"]
@@ -248,8 +250,12 @@ def translate(
                 "only one of the documented forms" if [] in details["context"] else "one of the documented forms"
             )
             if len(below) > len(path):
-                finding = replace(finding, pointer=pointer(below), given=describe(_at(value, below)))
-            yield replace(finding, expected=expected)
+                given = _at(value, below)
+                finding = replace(finding, pointer=pointer(below), given=describe(given))
+            kinds = [kind for kind in ("array", "object", "integer", "number", "boolean") if kind in expected.split()]
+            yield replace(
+                finding, expected=expected, repair=_type_repair(given, kinds) if isinstance(given, str) else ""
+            )
         case "type":
             kinds = details["types"]
             yield replace(finding, expected=_kinds_in_words(kinds), repair=_type_repair(given, kinds))
@@ -281,17 +287,25 @@ def translate(
         case "enum":
             options = [option for option in details["options"] if option is not None]
             words = [_in_words(option) for option in options]
-            hint = did_you_mean(given, words) if isinstance(given, str) else ""
+            if isinstance(given, str) and given in [
+                word for word, option in zip(words, options, strict=True) if word != option
+            ]:
+                hint = "Give it without quotes."
+            else:
+                hint = did_you_mean(given, words) if isinstance(given, str) else ""
             yield replace(finding, expected=f"one of {', '.join(words)}", repair=hint)
         case "const":
             yield replace(finding, expected=f"exactly {_in_words(details['expected_value'])}")
         case "format":
             name = details["format"]
             yield replace(
-                finding, expected=FORMATS_IN_WORDS.get(name, f"the format {name}"), repair=_date_repair(given, name)
+                finding,
+                expected=FORMATS_IN_WORDS.get(name, f"the format {name}"),
+                repair=_date_repair(given, name) or _text_repair(given, FORMATS.get(name)),
             )
         case "pattern":
-            yield replace(finding, expected=f"text matching {details['pattern']}")
+            matches = _search(details["pattern"])
+            yield replace(finding, expected=f"text matching {details['pattern']}", repair=_text_repair(given, matches))
         case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
             bounds = {
                 "minimum": "at least",
@@ -405,11 +419,51 @@ def _type_repair(given: Any, kinds: Sequence[str]) -> str:
             return "Give the number without quotes."
         if "boolean" in kinds and given.lower() in ("true", "false"):
             return "Give true or false without quotes."
-        if "array" in kinds:
-            return "Give a list, also for a single value."
+        for kind, opening in (("array", "["), ("object", "{")):
+            if kind in kinds and given.lstrip().startswith(opening):
+                return f"Give the {kind} itself, not as text."
+    if "array" in kinds and given is not None:
+        return "Give a list, also for a single value."
     if isinstance(given, (int, float)) and "string" in kinds:
         return "Put the value in quotes."
+    if isinstance(given, list) and len(given) == 1:
+        return "Give the value itself, not a list."
     return "Leave it out instead of giving null." if given is None else ""
+
+
+# Slips that leave a text one step from the right form: what undoes each, and how a reader is told to.
+SLIPS: tuple[tuple[Callable[[str], str], str], ...] = (
+    (str.strip, "Leave out the blanks around it."),
+    (lambda text: "".join(text.split()), "Leave out all blanks."),
+    (lambda text: text.strip("'\"`"), "Leave out the quotes around it."),
+    (lambda text: text.strip("."), "Leave out the dots at its ends."),
+    (lambda text: text.removeprefix("urn:oid:"), "Leave out urn:oid: before it."),
+    (lambda text: text.replace(",", "."), "Write dots instead of commas."),
+    (lambda text: text.replace("-", "."), "Write dots instead of hyphens."),
+    (lambda text: text.replace("..", "."), "Write one dot instead of two."),
+    (str.lower, "Write it in lower case."),
+    (str.upper, "Write it in capitals."),
+)
+
+
+def _search(pattern: str) -> Callable[[str], bool] | None:
+    """Whether a text matches; None for a pattern that only the judge's engine knows."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error:
+        return None
+    return lambda text: compiled.search(text) is not None
+
+
+def _text_repair(given: Any, fits: Callable[[str], bool] | None) -> str:
+    """The one step that gives a text the demanded form; only the step is told, never the text. Long texts are not tried."""
+    if isinstance(given, str) and given.startswith("{") and given.endswith("}"):
+        return "Give the object itself, not as text."
+    if fits and isinstance(given, str) and len(given) <= 200:
+        for undo, words in SLIPS:
+            if undo(given) != given and fits(undo(given)):
+                return words
+    return ""
 
 
 def _date_repair(given: Any, name: str) -> str:

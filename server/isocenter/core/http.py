@@ -8,7 +8,8 @@ behind our back. Proxy variables of the environment are honoured; credentials in
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
+from typing import cast
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -22,6 +23,27 @@ PIECE = 1 << 16  # bytes of an answer handed over at once
 def open_transport(connections: int = 32) -> Transport:
     """A transport with at most `connections` per process. Close it with `aclose()`."""
     return _Transport(connections)
+
+
+async def fetch(url: str, *, seconds: float = 10, most: int = 1 << 20) -> str:
+    """A small public document, as text. Raises OSError when it cannot be had within `seconds` and `most` bytes, ValueError for no text."""
+    transport, body = open_transport(1), bytearray()
+    try:
+        limits = {"timeout": {"connect": seconds, "read": seconds}}
+        request = httpx.Request("GET", url, headers={"Accept-Encoding": "identity"}, extensions=limits)
+        response = await transport.handle_async_request(request)
+        async with aclosing(response):
+            if response.status_code != 200:
+                raise ConnectionError(f"status {response.status_code}")
+            async for piece in cast("httpx.AsyncByteStream", response.stream):
+                body += piece
+                if len(body) > most:
+                    raise ConnectionError("too large")
+    except (httpx.RequestError, httpx.InvalidURL) as error:
+        raise ConnectionError(str(error)) from error
+    finally:
+        await transport.aclose()
+    return body.decode()
 
 
 def never_sent(error: httpx.RequestError) -> bool:

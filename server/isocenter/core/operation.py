@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -20,13 +21,14 @@ from isocenter.core.files import EXTENSIONS, FileSource, UnusableFile, file_sour
 from isocenter.core.findings import Finding, collect, describe, did_you_mean
 from isocenter.core.result import Result
 from isocenter.core.rules import RULES
-from isocenter.core.schema import children, lookup, pointer
+from isocenter.core.schema import children, lookup, pointer, resolve
 
 if TYPE_CHECKING:
     from isocenter.core.contract import Contract
 
 Where = Literal["path", "query", "header", "cookie", "body"]
 ABSENT: Any = object()
+LONGEST_EXAMPLE = 600  # characters of JSON
 TEXT_TYPES = re.compile(r"text/.*|.*[/+]xml|application/(x-www-form-urlencoded|javascript|yaml|x-ndjson|csv)")
 
 
@@ -155,8 +157,47 @@ class Operation:
             ]
         if errors:
             found = collect(errors, plain, self._where, self.contract.place)
-            return [replace(finding, severity="breaking") for finding in found]  # in a request nothing is drift
+            return [
+                self._repairable(replace(finding, severity="breaking"), plain) for finding in found
+            ]  # nothing is drift
         return list(self._beyond_schema(arguments, plain, roots))
+
+    def _repairable(self, finding: Finding, plain: Mapping[str, Any]) -> Finding:
+        """The finding with what a caller needs to put it right: an example of what is missing, or where a misplaced name belongs."""
+        *above, name = finding.pointer.split("/")[1:] or [""]
+        name = _unescaped(name)
+        argument = None if above else self.arguments.get(name)
+        nothing = finding.kind in ("missing", "minProperties") or (
+            finding.given == "null" and argument is not None and argument.required
+        )
+        if nothing and (shown := self._example(finding.pointer, plain)):
+            verb = "Add" if finding.kind == "missing" else "Give"
+            return replace(finding, repair=f"{verb} {name}, in the form of {shown}.")
+        if finding.repair == "Check the spelling of the names." and not above:
+            hint = did_you_mean(name, self.arguments)
+            return replace(finding, repair=hint or "Correct its spelling, or leave it out.")
+        if finding.kind != "unknown" or above or finding.repair != "Leave it out.":
+            return finding
+        value = plain.get(name)
+        if isinstance(value, dict) and value and value.keys() <= self.arguments.keys():
+            return replace(finding, repair="Give what is in it as arguments of their own.")
+        homes = [
+            home
+            for home, candidate in self.arguments.items()
+            if not candidate.file and name in self.contract.place.names(_segments(candidate.schema))
+        ]
+        return replace(finding, repair=f"Put it into {homes[0]}.") if len(homes) == 1 else finding
+
+    def _example(self, at: str, plain: Mapping[str, Any]) -> str:
+        """The shortest example, as JSON, that the specification has for a place in the arguments; empty when there is none."""
+        first, *below = _segments(at) or [""]
+        texts = [
+            json.dumps(example, ensure_ascii=False)
+            for whole in argument_examples(self, first)
+            for example in islice(_below(whole, plain.get(first), below), 1)
+        ]
+        shortest = min(texts, key=len, default="")
+        return shortest if len(shortest) <= LONGEST_EXAMPLE else ""
 
     def request(self, base_url: str, arguments: Mapping[str, Any], roots: Iterable[Path] = ()) -> WireRequest:
         """The HTTP request for checked arguments. A name the contract does not know goes into the body where that is flat, else the query.
@@ -468,6 +509,58 @@ class Operation:
                 "magic",
             )
         ]
+
+
+def _unescaped(segment: str) -> str:
+    return segment.replace("~1", "/").replace("~0", "~")
+
+
+def _segments(at: str) -> list[str]:
+    return [_unescaped(segment) for segment in at.split("/")[1:]]
+
+
+def argument_examples(operation: Operation, name: str) -> Iterator[Any]:
+    """The examples of an argument: of the parameter, of the body, of the schema. Secrets have none."""
+    argument, document = operation.arguments.get(name), operation.contract.document
+    if argument is None or argument.secret:
+        return
+    if argument.file:
+        yield ["/path/of/a/file"] if argument.files else "/path/of/a/file"
+        return
+    if argument.where == "body":
+        body, _ = resolve(document, lookup(document, operation.spec).get("requestBody", {}), "")
+        holders = list((body.get("content") or {}).values())
+    else:
+        parameter = lookup(document, argument.spec)
+        holders = [parameter, *(parameter.get("content") or {}).values()]
+    for holder in holders:
+        entries = [resolve(document, entry, "")[0] for entry in (holder.get("examples") or {}).values()]
+        for value in [holder.get("example", ABSENT), *(entry.get("value", ABSENT) for entry in entries)]:
+            if argument.where == "body" and operation.body_flat:
+                value = value.get(argument.wire_name, ABSENT) if isinstance(value, dict) else ABSENT
+            if value is not ABSENT:
+                yield value
+    schema, _ = resolve(document, lookup(document, argument.schema), "")
+    if isinstance(schema, dict):
+        yield from (schema[key] for key in ("example", "const") if key in schema)
+        yield from (schema[key][0] for key in ("examples", "enum") if isinstance(schema.get(key), list) and schema[key])
+
+
+def _below(example: Any, given: Any, path: Sequence[str]) -> Iterator[Any]:
+    """What an example has at a path; in lists the items come first that have most in common with what was given there."""
+    if not path:
+        yield example
+    elif isinstance(example, list):
+        here = given[int(path[0])] if isinstance(given, list) and int(path[0]) < len(given) else None
+        alike = here.items() if isinstance(here, dict) else ()
+
+        def likeness(item: Any) -> int:
+            return sum(item.get(key, ABSENT) == value for key, value in alike) if isinstance(item, dict) else 0
+
+        for item in sorted(example, key=likeness, reverse=True):
+            yield from _below(item, here, path[1:])
+    elif isinstance(example, dict) and path[0] in example:
+        yield from _below(example[path[0]], given.get(path[0]) if isinstance(given, dict) else None, path[1:])
 
 
 def _lenient(media_type: str, body: bytes) -> Any:

@@ -327,24 +327,37 @@ def _kinds(schema: Schema) -> list[str]:
 
 PORTABLE_NAME = re.compile(r"[a-zA-Z0-9_.-]{1,64}")
 FURTHER = "x-further"  # while a portable schema is made: names of properties that cannot be shown
-PORTABLE_KEYS = (
-    "type",
-    "description",
-    "enum",
-    "pattern",
-    "minimum",
-    "maximum",
-    "minLength",
-    "maxLength",
-    "minItems",
-    "maxItems",
-)
+FORM = "x-form"  # and what its format demands, in a few letters
+PORTABLE_KEYS = ("type", "description", "enum", "pattern", "minimum", "maximum")
+LONGEST_PATTERN = 40  # characters; a longer one is noise to a model, and the check says what it wants
+LONGEST_PROSE = 110
+LARGEST_BOUND = 1 << 31  # a bound beyond it only says that numbers are finite
+# What a format demands, for descriptions that do not say it themselves.
+FORMATS_IN_SHORT = {
+    "date": "YYYY-MM-DD",
+    "us-date": "MM-DD-YYYY",
+    "slash-date": "YYYY/MM/DD",
+    "euro-slash-date": "DD/MM/YYYY",
+    "dicom-date": "YYYYMMDD",
+    "sha1": "SHA-1",
+}
+
+
+def brief(text: str) -> str:
+    """A description as short as a model needs it: the first sentence, on one line."""
+    text = " ".join(text.split())
+    sentence = re.match(r".*?[^.]{3}[.!?](?= [A-Z0-9`*]|$)", text)
+    text = sentence.group() if sentence else text
+    if len(text) > LONGEST_PROSE:
+        text = re.split(r"; |: ", text)[0]
+    return text.removesuffix(".")
 
 
 def portable(schema: Json, document: Json, *, depth: int = 3, output: bool = False) -> Schema:
     """The schema as every MCP client can read it: references inlined, one type, no composition, nothing but common keywords.
 
-    It admits at least everything the strict schema admits: what cannot be said portably is left out, never narrowed. Objects
+    It admits at least everything the strict schema admits: what cannot be said portably, or would only cost a model's attention
+    (lengths, bounds that everybody expects, long patterns, prose after the first sentence), is left out, never narrowed. Objects
     nested deeper than `depth` become free-form, properties whose names some client refuses (`$and`) are told in the description.
     For `output` it keeps only types and names, and no type where null may stand: an answer that passed the strict check must
     never fail the shown schema.
@@ -353,15 +366,21 @@ def portable(schema: Json, document: Json, *, depth: int = 3, output: bool = Fal
 
 
 def _shown(schema: Schema, output: bool) -> Schema:
-    if not output:
-        shown: Schema = rebuild(schema, lambda _, child: _shown(child, output))
-        if further := shown.pop(FURTHER, None):
-            shown["description"] = f"{shown.get('description', '')} It also takes {', '.join(further)}.".strip()
-        return shown
-    kept = {
-        key: value for key, value in schema.items() if key in ("type", "properties", "items", "additionalProperties")
-    }
-    return dict(rebuild(kept, lambda _, child: _shown(child, output) or {"description": "Any value."}))
+    if output:
+        kept = {
+            key: value
+            for key, value in schema.items()
+            if key in ("type", "properties", "items", "additionalProperties")
+        }
+        return dict(rebuild(kept, lambda _, child: _shown(child, output) or {"description": "Any value."}))
+    shown: Schema = rebuild(schema, lambda _, child: _shown(child, output))
+    further, form = shown.pop(FURTHER, None), shown.pop(FORM, "")
+    text = brief(shown.pop("description", ""))
+    if form and form.lower() not in text.lower():
+        text = f"{text} ({form})".strip()
+    if further:
+        text = f"{text.rstrip('.')}. It also takes {', '.join(further)}.".lstrip(". ")
+    return {**shown, **({"description": text} if text else {})}
 
 
 def _portable(schema: Json, document: Json, depth: int, seen: frozenset[str], output: bool) -> Schema:
@@ -377,6 +396,15 @@ def _portable(schema: Json, document: Json, depth: int, seen: frozenset[str], ou
     if "allOf" in schema or branches:
         return _merged(schema, branches, document, depth, seen, output)
     out: Schema = {key: schema[key] for key in PORTABLE_KEYS if key in schema}
+    pattern = str(out.get("pattern", ""))
+    if pattern.startswith("^[^") or len(pattern) > LONGEST_PATTERN:  # what nobody would put into an identifier
+        del out["pattern"]
+    if out.get("minimum") in (0, 1):
+        del out["minimum"]
+    if isinstance(out.get("maximum"), (int, float)) and out["maximum"] > LARGEST_BOUND:
+        del out["maximum"]
+    if form := FORMATS_IN_SHORT.get(str(schema.get("format"))):
+        out[FORM] = form
     kinds = schema.get("type")
     if isinstance(kinds, list):
         plain = [kind for kind in kinds if kind != "null"]

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from isocenter.core.contract import Contract
 from isocenter.core.errors import InvalidSpec
 from isocenter.core.operation import Operation, is_json
-from isocenter.core.schema import IN_PLACE_LISTS, PORTABLE_NAME, lookup, portable, reference
+from isocenter.core.schema import IN_PLACE_LISTS, PORTABLE_NAME, brief, lookup, portable, reference
 
 Effect = Literal["read", "write", "send", "destroy"]
 NAME = re.compile(r"[a-z][a-z0-9_]{2,39}")
 PLACEHOLDER = re.compile(r"\{([A-Za-z0-9_.-]+)\}")
-KEYS = frozenset({"operation", "title", "description", "effect", "confirm", "show", "rows", "default", "idempotent"})
+KEYS = frozenset(
+    {
+        "operation",
+        "title",
+        "description",
+        "effect",
+        "confirm",
+        "show",
+        "rows",
+        "default",
+        "idempotent",
+        "arguments",
+        "hide",
+    }
+)
+FILE = "Path of a local file or data: URI"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +38,7 @@ class Tool:
     """One tool. `effect` says what it does to the world: `send` lets patient data leave, `destroy` loses something.
 
     `show` are the fields of the compact text, `rows` the most rows of a list in one result, `default` whether it is offered
-    unless the operator chooses otherwise.
+    unless the operator chooses otherwise. `texts` replace descriptions of arguments; arguments in `hidden` are taken but not shown.
     """
 
     name: str
@@ -36,6 +51,8 @@ class Tool:
     rows: int = 50
     default: bool = False
     idempotent: bool = False
+    texts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    hidden: frozenset[str] = frozenset()
 
     @property
     def input_schema(self) -> dict[str, Any]:
@@ -43,31 +60,27 @@ class Tool:
         operation, document = self.operation, self.operation.contract.document
         properties: dict[str, Any] = {}
         for argument in operation.arguments.values():
+            if argument.name in self.hidden:
+                continue
+            text = self.texts.get(argument.name) or argument.description
             if argument.file:
-                what = f"{argument.description} " if argument.description else ""
-                text = {"type": "string", "description": f"{what}Path of a local file, or a data: URI."}
+                words = f"{brief(text)}. {FILE}" if text else FILE
                 properties[argument.name] = (
-                    {"type": "array", "items": {"type": "string"}, "description": text["description"]}
+                    {"type": "array", "items": {"type": "string"}, "description": words}
                     if argument.files
-                    else text
+                    else {"type": "string", "description": words}
                 )
                 continue
-            described = {"description": argument.description} if argument.description else {}
-            schema = portable({**reference("", argument.schema), **described}, document)
-            if "description" in schema:
-                schema["description"] = " ".join(schema["description"].split())
-            properties[argument.name] = schema
-        if len(operation.body_types) > 1:
+            described = {"description": text} if text else {}
+            properties[argument.name] = portable({**reference("", argument.schema), **described}, document)
+        if len(operation.body_types) > 1 and "content_type" not in self.hidden:
             properties["content_type"] = {
                 "type": "string",
                 "enum": list(operation.body_types),
-                "description": "How the parts are framed; leave out for the usual form.",
+                "description": "How parts are framed",
             }
         if self.saves_files:
-            properties["save_to"] = {
-                "type": "string",
-                "description": "Folder for the file; the download folder if left out.",
-            }
+            properties["save_to"] = {"type": "string", "description": "Folder for the file"}
         required = [argument.name for argument in operation.arguments.values() if argument.required]
         return {
             "type": "object",
@@ -170,6 +183,21 @@ def curated(contract: Contract, table: Mapping[str, Any], file: str) -> list[Too
         ]
         problems += [f"{at}/{key}: unknown key" for key in entry.keys() - KEYS]
         problems += [f"{at}/{key}: missing" for key in ("title", "description") if not entry.get(key)]
+        texts, hidden = entry.get("arguments", {}), entry.get("hide", [])
+        if not isinstance(texts, Mapping) or not all(isinstance(text, str) for text in texts.values()):
+            problems.append(f"{at}/arguments: expected texts by argument")
+            texts = {}
+        if not isinstance(hidden, list):
+            problems.append(f"{at}/hide: expected a list of arguments")
+            hidden = []
+        known = {*operation.arguments, *(["content_type"] if len(operation.body_types) > 1 else [])}
+        problems += [f"{at}/arguments: {key} is no argument of {operation.id}" for key in texts if key not in known]
+        problems += [f"{at}/hide: {key} is no argument of {operation.id}" for key in hidden if key not in known]
+        problems += [
+            f"{at}/hide: {key} is required and must be shown"
+            for key in hidden
+            if key in operation.arguments and operation.arguments[key].required
+        ]
         if not isinstance(entry.get("show", []), list):
             problems.append(f"{at}/show: expected a list of fields")
         if type(entry.get("rows", 50)) is not int or entry.get("rows", 50) < 1:
@@ -188,6 +216,8 @@ def curated(contract: Contract, table: Mapping[str, Any], file: str) -> list[Too
                 rows=entry.get("rows", 50),
                 default=bool(entry.get("default")),
                 idempotent=bool(entry.get("idempotent")),
+                texts={name: " ".join(text.split()) for name, text in texts.items()},
+                hidden=frozenset(hidden),
             )
         )
     if problems:

@@ -148,7 +148,7 @@ def valid_request_is_no_server_error(
 
 
 @schemathesis.check
-def what_is_required_is_missed(
+def missing_input_is_refused(
     ctx: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case
 ) -> None:
     """The part of `negative_data_rejection` that holds also for services that take odd values."""

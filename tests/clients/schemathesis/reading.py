@@ -77,9 +77,11 @@ def _mark_files(media: Json, form: Json) -> None:
         if "contentMediaType" not in content:
             continue
         encoding = media.setdefault("encoding", {}).setdefault(name, {})
-        kind = "image/png" if "image" in encoding.get("contentType", "") else "application/dicom"
-        content |= {"contentMediaType": "application/octet-stream", "format": kind}
-        disposition = f'form-data; name="{name}"; filename="file.{kind[-3:].replace("com", "dcm")}"'
+        picture = "image" in encoding.get("contentType", "")
+        content["contentMediaType"] = "application/octet-stream"
+        content["format"] = "image/png" if picture else "application/dicom"
+        file_name = "image.png" if picture else "image.dcm"
+        disposition = f'form-data; name="{name}"; filename="{file_name}"'
         encoding["headers"] = {"Content-Disposition": {"schema": {"type": "string", "example": disposition}}}
 
 
