@@ -8,6 +8,8 @@ import importlib
 import io
 import json
 import struct
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -25,13 +27,8 @@ from isocenter.core import ContractViolation, Limits, StatusError, StorageError,
 from isocenter.sandbox.app import Running
 from isocenter.sandbox.faults import switch
 from isocenter.transfer import download as module
-from isocenter.transfer.download import (
-    SeriesIncomplete,
-    UnknownSeries,
-    damaged_files,
-    download_series,
-    read_series,
-)
+from isocenter.transfer import series as on_disk
+from isocenter.transfer.download import UnknownSeries, download_series
 from isocenter.transfer.layout import DEFAULT_LAYOUT, BadLayout, check_layout, folder_of, only_one, segment
 from isocenter.transfer.manifest import (
     COLUMNS,
@@ -47,6 +44,7 @@ from isocenter.transfer.manifest import (
 )
 from isocenter.transfer.mirror import download_many
 from isocenter.transfer.patience import Pace, again
+from isocenter.transfer.series import SeriesIncomplete, damaged_files, read_series
 from isocenter.transfer.unzip import BadArchive, ZipLimits, ZipReader
 from isocenter_clients.tcia import TciaClient
 
@@ -480,6 +478,8 @@ async def test_failures_that_pass_are_overcome(zips: list[str], asked: dict[str,
     assert found.md5 == archive.md5
     assert {name: archive.asked.count(name) for name in asked} == asked
     assert len(trouble) == len(pauses) > 0
+    names = {f"{uid}.dcm" for uid in archive.files} | {"LICENSE", "CITATION.txt", "series.json"}
+    assert {path.name for path in found.folder.iterdir()} == names
     assert damaged_files(found.folder) == []
 
 
@@ -587,14 +587,14 @@ async def test_folders_of_others_are_left_alone(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk_is_said_and_gives_back_its_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    archive, kept = Archive(), module._Part.write
+    archive, kept = Archive(), on_disk.Part.write
 
     def full(self: Any, data: bytes) -> None:
         if self.path.name == ".3.part":
             raise OSError(errno.ENOSPC, "No space left on device")
         kept(self, data)
 
-    monkeypatch.setattr(module._Part, "write", full)
+    monkeypatch.setattr(on_disk.Part, "write", full)
     async with archive.client() as tcia:
         with pytest.raises(StorageError, match="No space left"):
             await download_series(tcia.client, SERIES, tmp_path)
@@ -689,14 +689,17 @@ class Crowd(httpx.AsyncBaseTransport):
 
     def __init__(self, failing: frozenset[str] = frozenset()) -> None:
         self.failing, self.now, self.most, self.asked = failing, 0, 0, 0
+        self.two = anyio.Event()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         uid = request.url.params["SeriesInstanceUID"]
         self.now += 1
         self.asked += 1
         self.most = max(self.most, self.now)
-        for _ in range(5):
-            await anyio.lowlevel.checkpoint()
+        if self.now == 2:
+            self.two.set()
+        if self.failing:
+            await self.two.wait()  # so that two are seen to be in flight
         self.now -= 1
         if uid in self.failing:
             return httpx.Response(500, headers={"content-type": "text/html"}, content=b"<html></html>")
@@ -722,15 +725,15 @@ async def test_concurrency_stays_in_bounds_and_what_is_wanted_is_taken_as_needed
             wanted(),
             tmp_path,
             layout="{SeriesInstanceUID}",
-            at_once=3,
+            at_once=2,
             on_outcome=lambda _, outcome: finished.append(outcome.series_uid),
             pause=pauses,
             tries=2,
         )
     assert (report.done, report.failed, len(finished)) == (39, 1, 40)
     assert [outcome.series_uid for outcome in report.failures] == ["2.25.30005"]
-    assert crowd.most == 3
-    assert most_ahead <= 4
+    assert crowd.most == 2
+    assert most_ahead <= 3
     assert pauses
 
 
@@ -823,3 +826,27 @@ def test_the_command_fetches_tells_and_goes_on(
     for arguments in (["--to", str(tmp_path / "new")], ["--modality", "CT"], ["--layout", "{x}", "2.25.1"]):
         assert runner.invoke(app, ["download", *arguments]).exit_code != 0
     assert threading.active_count() <= threads + 1
+
+
+def test_a_command_killed_with_9_is_taken_up_again(
+    sandbox: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISOCENTER_TCIA_BASE_URL", f"{sandbox.url}/nbia-api/services/v4")
+    monkeypatch.setenv("ISOCENTER_CONFIG", "")
+    arguments = ["download", "--collection", "ISO-CHEST-CT", "--to", str(tmp_path), "--json"]
+    program = [sys.executable, "-c", "from isocenter.cli_transfer import app; app()", *arguments]
+    with faulty(sandbox.sandbox) as server:
+        switch(server, {"tcia": ["slow"]})  # so that the large series are under way when the first small one is there
+        with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            first = json.loads(process.stdout.readline())
+            process.kill()
+    assert first["state"] == "done"
+    wanted = [line["wanted"] for line in lines((tmp_path / "manifest.jsonl").read_text()) if "wanted" in line]
+    assert len(list(tmp_path.rglob("series.json"))) < len(wanted)
+    events = lines(CliRunner().invoke(app, arguments).output)
+    assert {event["series_uid"]: event["state"] for event in events[:-1]}[first["series_uid"]] == "skipped"
+    assert events[-1]["done"] + events[-1]["skipped"] == len(wanted) == len(events) - 1
+    for index in tmp_path.rglob("series.json"):
+        assert damaged_files(index.parent) == []
+        assert not [path for path in index.parent.iterdir() if path.name.startswith(".")]

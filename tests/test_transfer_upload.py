@@ -53,6 +53,7 @@ def test_dicom_is_found_by_content_and_grouped_by_series(tmp_path: Path) -> None
     (tmp_path / "note.dcm").write_text("no DICOM")
     (tmp_path / "empty").touch()
     write(tmp_path / ".hidden", 1, "2.25.8")
+    (tmp_path / ".1.part").write_bytes(dicom("2.25.9", "2.25.8"))
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "unreadable").symlink_to("/proc/self/mem")
     found = find_dicom([tmp_path, tmp_path / "a"])

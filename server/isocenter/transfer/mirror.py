@@ -11,10 +11,11 @@ from typing import TypeVar
 import anyio
 
 from isocenter.core import ApiClient, IsocenterError, StorageError
-from isocenter.transfer.download import SeriesOnDisk, download_series
+from isocenter.transfer.download import download_series
 from isocenter.transfer.layout import DEFAULT_LAYOUT, check_layout
 from isocenter.transfer.manifest import Manifest, Outcome, SeriesFacts, State
 from isocenter.transfer.patience import TRIES, Pace, Pause
+from isocenter.transfer.series import SeriesOnDisk
 
 T = TypeVar("T")
 AT_ONCE = 4

@@ -156,7 +156,7 @@ class Found:
 def find_dicom(paths: Iterable[Path]) -> Found:
     """Every DICOM instance below the paths (files or folders), grouped by series. Names do not matter, content does.
 
-    Links to folders are not followed, hidden folders not entered. DICOMDIR files count as other files: they have no instance UID.
+    Links to folders are not followed, hidden files and folders left out. DICOMDIR files count as other files: they have no instance UID.
     For a worker thread: it reads the head of every file.
     """
     found = Found()
@@ -194,11 +194,11 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             yield given
             continue
         for folder, folders, names in os.walk(given):
-            # Hidden folders hold what is unfinished, or belongs to other programs.
+            # What is hidden is unfinished, or belongs to other programs.
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 path = Path(folder, name)
-                if path.is_file():
+                if not name.startswith(".") and path.is_file():
                     yield path
 
 
