@@ -21,7 +21,7 @@ from isocenter.core.schema import METHODS, judging_document, pointer, reference,
 Json = Any
 
 
-def prepare(spec: Json, examples: dict[str, dict[str, str]]) -> Json:
+def prepare(spec: Json, examples: dict[str, dict[str | int, str | int]]) -> Json:
     """The specification for Schemathesis; `examples` by operation says what stands in for which example."""
     spec = copy.deepcopy(spec)
     for item in spec["paths"].values():
@@ -85,13 +85,13 @@ def _mark_files(media: Json, form: Json) -> None:
         encoding["headers"] = {"Content-Disposition": {"schema": {"type": "string", "example": disposition}}}
 
 
-def _name_real_things(spec: Json, owner: Json, real: dict[str, str]) -> None:
+def _name_real_things(spec: Json, owner: Json, real: dict[str | int, str | int]) -> None:
     def replaced(value: Json) -> Json:
         if isinstance(value, dict):
             return {key: replaced(item) for key, item in value.items()}
         if isinstance(value, list):
             return [replaced(item) for item in value]
-        return real.get(value, value) if isinstance(value, str) else value
+        return real.get(value, value) if isinstance(value, str | int) else value
 
     if "example" in owner:
         owner["example"] = replaced(owner["example"])
