@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mcp import Client, MCPError, types
 from PIL import Image
-from test_agent import ERAS, Era, connected, text, toolbox_on
+from test_agent import ERAS, Era, Person, connected, text, toolbox_on
 
 from isocenter.agent.prompts import PROMPTS
 from isocenter.agent.toolbox import own_apis
@@ -188,3 +188,21 @@ async def test_a_service_that_is_down_completes_nothing(tmp_path: Path) -> None:
 
 async def no_pause(_: float) -> None:
     """Tries follow each other at once."""
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_downloaded_series_is_sent_by_its_uri(sandbox: Running, tmp_path: Path, era: Era) -> None:
+    yes = Person("accept")
+
+    async with connected(toolbox_on(sandbox, tmp_path), era, yes) as client:
+        uid = await a_series(client)
+        early = await client.call_tool("upload_studies_to_qure", {"files": [f"isocenter://series/{uid}"]})
+        fetched = await client.call_tool("fetch_series", {"series_uids": [uid]})
+        sent = await client.call_tool("upload_studies_to_qure", {"files": [f"isocenter://series/{uid}"]})
+
+    assert early.is_error and "fetch_series downloads a series" in text(early)
+    assert not fetched.is_error, text(fetched)
+    assert not sent.is_error, text(sent)
+    (stored,) = (sent.structured_content or {})["data"]["detailed_info"]
+    assert stored["SeriesInstanceUID"] == uid and stored["NumberOfSeriesRelatedInstances"] >= 20
+    assert len(yes.asked) == 1 and f"Send {stored['NumberOfSeriesRelatedInstances']} DICOM" in yes.asked[0]

@@ -13,6 +13,7 @@ import anyio
 
 from isocenter.agent.audit import Audit, Record
 from isocenter.agent.present import Presentation, hidden, present
+from isocenter.agent.resources import files_of
 from isocenter.agent.toolbox import Toolbox
 from isocenter.agent.workflows.kind import InvalidArguments, Report, Work, Workflow, consent
 from isocenter.core import InvalidRequest, IsocenterError, Result, StorageError
@@ -45,7 +46,7 @@ class Pipeline:
         with self.audit.call(tool.name, f"{client.contract.name}.{tool.operation.id}", tool.effect, names) as record:
             ask = _noting(record, confirm)
             try:
-                given = repaired(tool, arguments)
+                given = self._named_files(tool, repaired(tool, arguments))
                 save_to = self._folder(tool, given.pop("save_to", None) if tool.saves_files else None)
                 await self._allowed(tool, given, ask)
                 result: Result[Any] = await client.call(tool.operation, given, save_to=save_to, progress=progress)
@@ -97,6 +98,21 @@ class Pipeline:
             raise InvalidRequest(tool.operation, findings)
         authorize(tool.operation, client.credentials)
         await consent(tool.name, tool.effect, self.toolbox, tool.question(arguments), confirm)
+
+    def _named_files(self, tool: Tool, arguments: dict[str, Any]) -> dict[str, Any]:
+        """File arguments given as `isocenter://` resources, as the local files behind them; a series stands for all its files."""
+        for name, value in arguments.items():
+            argument = tool.operation.arguments.get(name)
+            if argument is None or not argument.file:
+                continue
+            if argument.files and isinstance(value, list):
+                arguments[name] = [path for item in value for path in self._files_behind(item)]
+            elif not argument.files and len(paths := self._files_behind(value)) == 1:
+                arguments[name] = paths[0]
+        return arguments
+
+    def _files_behind(self, value: Any) -> list[Any]:
+        return files_of(self.toolbox, value) if isinstance(value, str) and value.startswith("isocenter://") else [value]
 
     def _folder(self, tool: Tool, wanted: Any) -> Path | None:
         if not tool.operation.has_binary_answer:

@@ -101,6 +101,21 @@ async def read(toolbox: Toolbox, uri: str, recent: Iterable[Record] | None) -> C
     raise UnknownResource("There is no such resource. List resources and resource templates for what there is.")
 
 
+def files_of(toolbox: Toolbox, uri: str) -> list[str]:
+    """The local files behind a resource that names some: a long answer, or a downloaded series. Raises UnknownResource."""
+    if match := ANSWER.fullmatch(uri):
+        path = toolbox.settings.download_dir / "answers" / match[1]
+        if path.is_file():
+            return [str(path)]
+    if (match := ONE_SERIES.fullmatch(uri)) and FORMATS["dicom-uid"](match[1]):
+        folder = downloaded(toolbox.settings.download_dir / SERIES, match[1])
+        if folder:
+            return [str(path) for path in sorted(folder.glob("*.dcm"))]
+    raise UnknownResource(
+        f"No local file stands behind {uri}. fetch_series downloads a series; then its URI names its files."
+    )
+
+
 async def _series(toolbox: Toolbox, uid: str) -> Content:
     folder = await anyio.to_thread.run_sync(downloaded, toolbox.settings.download_dir / SERIES, uid)
     if folder:

@@ -234,7 +234,7 @@ async def fetch_series(work: Work) -> Presentation:
 
 def downloaded(root: Path, series_uid: str) -> Path | None:
     """The folder of a whole series below the usual download folder, or None."""
-    from isocenter.transfer.download import read_series
+    from isocenter.transfer.series import read_series
 
     for folder in root.glob(f"*/*/*/{series_uid}"):
         if read_series(folder, series_uid):
