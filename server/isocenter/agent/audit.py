@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import anyio
 import msgspec
+
+from isocenter.core import IsocenterError
 
 log = logging.getLogger("isocenter.audit")
 
@@ -49,6 +52,14 @@ class Audit:
         started = time.monotonic()
         try:
             yield record
+            record.outcome = "ok"
+        except IsocenterError as error:
+            record.outcome, record.status = error.code, getattr(error, "status", None)
+            record.findings = len(getattr(error, "findings", ()))
+            raise
+        except anyio.get_cancelled_exc_class():
+            record.outcome = "cancelled"
+            raise
         finally:
             record.seconds = round(time.monotonic() - started, 4)
             self.recent.append(record)

@@ -9,14 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import anyio
-
 from isocenter.agent.audit import Audit, Record
 from isocenter.agent.present import Presentation, hidden, present
 from isocenter.agent.resources import files_of
 from isocenter.agent.toolbox import Toolbox
 from isocenter.agent.workflows.kind import InvalidArguments, Report, Work, Workflow, consent
-from isocenter.core import InvalidRequest, IsocenterError, Result, StorageError
+from isocenter.core import InvalidRequest, Result, StorageError
 from isocenter.core.auth import authorize
 from isocenter.core.client import Progress
 from isocenter.core.schema import lookup, resolve
@@ -45,19 +43,11 @@ class Pipeline:
         names = [name for name in arguments if name in tool.operation.arguments]  # unknown ones could be anything
         with self.audit.call(tool.name, f"{client.contract.name}.{tool.operation.id}", tool.effect, names) as record:
             ask = _noting(record, confirm)
-            try:
-                given = self._named_files(tool, repaired(tool, arguments))
-                save_to = self._folder(tool, given.pop("save_to", None) if tool.saves_files else None)
-                await self._allowed(tool, given, ask)
-                result: Result[Any] = await client.call(tool.operation, given, save_to=save_to, progress=progress)
-            except IsocenterError as error:
-                record.outcome, record.status = error.code, getattr(error, "status", None)
-                record.findings = len(getattr(error, "findings", ()))
-                raise
-            except anyio.get_cancelled_exc_class():
-                record.outcome = "cancelled"
-                raise
-            record.outcome, record.status, record.findings = "ok", result.status, len(result.findings)
+            given = self._named_files(tool, repaired(tool, arguments))
+            save_to = self._folder(tool, given.pop("save_to", None) if tool.saves_files else None)
+            await self._allowed(tool, given, ask)
+            result: Result[Any] = await client.call(tool.operation, given, save_to=save_to, progress=progress)
+            record.status, record.findings = result.status, len(result.findings)
             folder = self.toolbox.settings.download_dir / "answers"
             return present(tool, result, client.credentials, self.toolbox.hide, folder)
 
@@ -72,19 +62,10 @@ class Pipeline:
             async def ask(question: str) -> None:
                 await consent(workflow.name, workflow.effect, self.toolbox, question, noting)
 
-            try:
-                given = workflow.repaired(arguments)
-                if findings := workflow.check(given):
-                    raise InvalidArguments(workflow.name, findings)
-                presentation = await workflow.run(Work(self.toolbox, workflow, given, ask, report))
-            except IsocenterError as error:
-                record.outcome, record.status = error.code, getattr(error, "status", None)
-                record.findings = len(getattr(error, "findings", ()))
-                raise
-            except anyio.get_cancelled_exc_class():
-                record.outcome = "cancelled"
-                raise
-            record.outcome = "ok"
+            given = workflow.repaired(arguments)
+            if findings := workflow.check(given):
+                raise InvalidArguments(workflow.name, findings)
+            presentation = await workflow.run(Work(self.toolbox, workflow, given, ask, report))
             presentation.structured = hidden(presentation.structured, self.toolbox.hide)
             return presentation
 
