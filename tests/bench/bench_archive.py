@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.uid import UID
 
 PREFIX = "/nbia-api/services/v4"
 COPY = """
@@ -54,7 +55,8 @@ def slices(folder: Path, count: int) -> None:
     noise = np.random.default_rng(0)
     series = "2.25.424242"
     for index in range(count):
-        template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = f"{series}.{index + 1}"
+        instance = UID(f"{series}.{index + 1}")
+        template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = instance
         template.SeriesInstanceUID, template.InstanceNumber = series, index + 1
         template.Rows = template.Columns = 512
         template.PixelData = noise.integers(0, 900, (512, 512), dtype=np.int16).tobytes()
