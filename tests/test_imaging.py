@@ -137,7 +137,7 @@ def _keywords(path: Path) -> list[str]:
 def test_the_window_agrees_with_pydicom_within_one_level(name: str) -> None:
     paths = [path for path in CORPUS if path.name == name]
     if not paths:
-        pytest.skip("needs pydicom-data")
+        pytest.skip("needs pydicom-data, which the dev extra installs")
     ds = imaging.read_header(paths[0])
     (frame,) = imaging.frames(paths[0])
     modality = apply_modality_lut(frame, ds)

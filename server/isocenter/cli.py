@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -368,7 +369,7 @@ def call(
     api: Annotated[str, typer.Argument(help="API name, for example tcia.")],
     operation: Annotated[str, typer.Argument(help="Operation id, for example getSeries.")],
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="name=value; a value that is JSON is taken as JSON.")
+        list[str] | None, typer.Argument(help="name=value; JSON where the operation takes no text.")
     ] = None,
     config: Config = None,
     save_to: Annotated[
@@ -389,7 +390,7 @@ def call(
         raise typer.BadParameter(
             f"{api} has no operation {operation}. {did_you_mean(operation, contract.operations)}".rstrip()
         )
-    given = dict(_argument(text) for text in arguments or ())
+    given = dict(_argument(text, contract.operations[operation].types) for text in arguments or ())
 
     async def run() -> None:
         here = settings.api(api)
@@ -414,10 +415,13 @@ def call(
     anyio.run(run)
 
 
-def _argument(text: str) -> tuple[str, Any]:
+def _argument(text: str, types: Callable[[str], tuple[str, ...]]) -> tuple[str, Any]:
+    """`name=value` as the name and its value: text stays text, an identifier of digits too; the rest is JSON where it can be."""
     name, equals, value = text.partition("=")
     if not equals:
         raise typer.BadParameter(f"{name}: write name=value")
+    if "string" in types(name):
+        return name, value
     try:
         return name, json.loads(value)
     except ValueError:

@@ -17,7 +17,6 @@ from isocenter.agent.workflows.kind import InvalidArguments, Report, Work, Workf
 from isocenter.core import InvalidRequest, Result, StorageError
 from isocenter.core.auth import authorize
 from isocenter.core.client import Progress
-from isocenter.core.schema import lookup, resolve
 from isocenter.core.tool import Tool
 
 Confirm = Callable[[str], Awaitable[bool | None]]
@@ -123,7 +122,6 @@ def repaired(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
 
     In a merge patch null is never "not given": it says "remove" (RFC 7396), and the check decides whether it may.
     """
-    document = tool.operation.contract.document
     patch = tool.operation.body_types[:1] == ("application/merge-patch+json",)
     result: dict[str, Any] = {}
     for name, value in arguments.items():
@@ -131,9 +129,7 @@ def repaired(tool: Tool, arguments: Mapping[str, Any]) -> dict[str, Any]:
         if argument is None:
             result[name] = value
             continue
-        schema, _ = resolve(document, lookup(document, argument.schema), "")
-        kinds = schema.get("type", []) if isinstance(schema, dict) else []
-        kinds = [kinds] if isinstance(kinds, str) else kinds
+        kinds = tool.operation.types(name)
         not_given = value is None and kinds and "null" not in kinds and not argument.required
         if not_given and not (patch and argument.where == "body"):
             continue

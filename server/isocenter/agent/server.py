@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import traceback
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
@@ -155,8 +156,10 @@ def build(
         except IsocenterError as error:
             return _failure(box.hide(_told(tool, error, box, again(tool.name) if discovery else tool.name)))
         except Exception:
+            # Left alone its text would go to the client, and to the model behind it; the operator gets it, secrets hidden.
             reference = uuid.uuid4().hex[:8]
-            log.exception("%s failed unexpectedly, reference %s", tool.name, reference)
+            reason = box.hide(traceback.format_exc())
+            log.error("%s failed unexpectedly, reference %s\n%s", tool.name, reference, reason)
             return _failure(
                 f"{tool.name} failed inside this server (reference {reference}); the server's log has the reason."
             )

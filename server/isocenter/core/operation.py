@@ -412,6 +412,16 @@ class Operation:
 
     # -- answer ------------------------------------------------------------------------------------------------------
 
+    def types(self, name: str) -> tuple[str, ...]:
+        """The JSON types an argument may have; empty where its schema names none, or there is no such argument."""
+        argument = self.arguments.get(name)
+        if argument is None:
+            return ()
+        document = self.contract.document
+        schema, _ = resolve(document, lookup(document, argument.schema), "")
+        kinds = schema.get("type", ()) if isinstance(schema, dict) else ()
+        return (kinds,) if isinstance(kinds, str) else tuple(kinds)
+
     def answer(self, status: int) -> Answer | None:
         """The documented response for a status: exact, by class (`4XX`), or `default`."""
         return self.answers.get(str(status)) or self.answers.get(f"{status // 100}XX") or self.answers.get("default")

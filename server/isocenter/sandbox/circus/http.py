@@ -375,7 +375,7 @@ class Application:
         except Accident as accident:
             told = accident.strict if call.strict else accident.usual
             reply = Reply(told.status, told.body)
-        except Exception:
+        except Exception:  # as upstream: whatever a handler did not foresee is one sentence to the client
             log.exception("the CIRCUS sandbox failed")
             reply = Reply(500, {"error": "Internal server error."})
         await call.stream.drop()
