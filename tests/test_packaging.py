@@ -227,7 +227,8 @@ def test_a_layer_knows_only_those_below_it(package: str, allowed: list[str]) -> 
 
 
 def test_every_library_that_is_used_is_asked_for() -> None:
-    texts = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["codecs"]]
+    extras = PROJECT["optional-dependencies"]
+    texts = [*PROJECT["dependencies"], *extras["codecs"], *extras["queue"]]
     declared = {canonicalize_name(Requirement(text).name) for text in texts}
     homes = importlib.metadata.packages_distributions()
     needed = {each.target.partition(".")[0] for each in imports() if each.when != "perhaps"}
