@@ -127,6 +127,7 @@ def pair(sandbox: Running, home: Path) -> Iterator[tuple[Served, Served]]:
         "HTTP_KEY_FILE": str(home / "jwks.json"),
         "HTTP_ALLOWED_ORIGINS": "https://app.example.test",
         "HTTP_STATE_KEYS": "k" * 40,
+        "AUDIT": str(home / "audit.jsonl"),
     }
     with ExitStack() as stack:
         started = [stack.enter_context(process(home, "--toolset", "all", **environ)) for _ in range(2)]
@@ -512,6 +513,9 @@ async def test_each_caller_has_a_folder_and_sees_progress(pair: tuple[Served, Se
     assert len(folders) == 2 and all(folder.name == "mine" for folder in folders)
     assert all(path.is_file() and path.is_relative_to(home / "downloads" / "callers") for path in paths)
     assert seen and seen[-1][0] == paths[-1].stat().st_size
+    records = [json.loads(line) for line in (home / "audit.jsonl").read_text().splitlines()]
+    loaded = [record["caller"] for record in records if record["tool"] == "download_image"][-2:]
+    assert loaded == [path.relative_to(home / "downloads" / "callers").parts[0] for path in paths]
 
 
 async def test_files_come_from_allowed_folders_only(pair: tuple[Served, Served], sandbox: Running, home: Path) -> None:

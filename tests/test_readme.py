@@ -8,8 +8,10 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from typer.testing import CliRunner
 
 import isocenter_clients
+from isocenter.cli import app
 from isocenter.sandbox.app import Running
 
 ROOT = Path(__file__).parents[1]
@@ -48,10 +50,22 @@ def test_the_two_commands_are_of_the_agreed_form() -> None:
     ]
 
 
+def test_the_pipeline_example_finds_series_in_the_sandbox(
+    sandbox: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "chest.toml"
+    file.write_text(blocks("toml")[0])
+    monkeypatch.setenv("ISOCENTER_TCIA_BASE_URL", f"{sandbox.url}/nbia-api/services/v4")
+    told = CliRunner().invoke(app, ["run", str(file), "--dry-run"])
+
+    assert told.exit_code == 0
+    assert re.match(r"3 series, [\d.]+ MB: download -> upload -> results -> case -> tag$", told.output)
+
+
 def test_the_toml_example_is_configuration(tmp_path: Path) -> None:
     from isocenter import settings
 
-    (example,) = blocks("toml")
+    example = blocks("toml")[-1]
     path = tmp_path / "config.toml"
     path.write_text(example)
 

@@ -78,30 +78,30 @@ class Pipe:
         return code, self.errors.decode()
 
 
-@contextmanager
-def served(folder: Path, url: str, *options: str) -> Iterator[Pipe]:
-    command = [
-        str(Path(sys.executable).with_name("isocenter")),
-        "serve",
-        "--spec",
-        str(SPEC),
-        "--base-url",
-        url,
-        *options,
-    ]
+def process(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    command = [str(Path(sys.executable).with_name("isocenter")), "serve", *options]
     environment = os.environ | {
         "XDG_CONFIG_HOME": str(folder),
         "ISOCENTER_DOWNLOAD_DIR": str(folder / "downloads"),
         "ISOCENTER_SPEC_BEARERAUTH": "token-of-the-test",
     }
-    with subprocess.Popen(
+    return subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        pipe = Pipe(process)
+    )
+
+
+def minirad(url: str) -> list[str]:
+    return ["--spec", str(SPEC), "--base-url", url]
+
+
+@contextmanager
+def served(folder: Path, *options: str) -> Iterator[Pipe]:
+    with process(folder, *options) as running:
+        pipe = Pipe(running)
         try:
             yield pipe
         finally:
-            process.kill()
+            running.kill()
             pipe.stdin.close()
 
 
@@ -123,7 +123,7 @@ def test_only_protocol_on_standard_output_whatever_comes_in(tmp_path: Path, upst
         b'{"jsonrpc": "1.0", "id": 5, "method": "tools/list"}',
         b"x" * (70 << 20),  # longer than any message may be
     ]
-    with served(tmp_path, upstream.url, "--verbose") as pipe:
+    with served(tmp_path, *minirad(upstream.url), "--verbose") as pipe:
         pipe.greet()
         pipe.send(*junk)
         pipe.send({"id": 1, "method": "tools/list"})
@@ -146,7 +146,7 @@ def test_only_protocol_on_standard_output_whatever_comes_in(tmp_path: Path, upst
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_server_in_the_middle_of_a_call(tmp_path: Path, upstream: Upstream, number: int) -> None:
     upstream.next(Reply(how="hang"))
-    with served(tmp_path, upstream.url) as pipe:
+    with served(tmp_path, *minirad(upstream.url)) as pipe:
         pipe.greet()
         pipe.send({"id": 1, "method": "tools/call", "params": {"name": "get_info", "arguments": {}}})
         upstream.wait(lambda log: len(log) == 1)
@@ -159,7 +159,7 @@ def test_a_signal_ends_the_server_in_the_middle_of_a_call(tmp_path: Path, upstre
 
 def test_the_end_of_standard_input_ends_the_server_in_the_middle_of_a_call(tmp_path: Path, upstream: Upstream) -> None:
     upstream.next(Reply(how="hang"))
-    with served(tmp_path, upstream.url) as pipe:
+    with served(tmp_path, *minirad(upstream.url)) as pipe:
         pipe.greet()
         pipe.send({"id": 1, "method": "tools/call", "params": {"name": "get_info", "arguments": {}}})
         upstream.wait(lambda log: len(log) == 1)
@@ -171,7 +171,7 @@ def test_the_end_of_standard_input_ends_the_server_in_the_middle_of_a_call(tmp_p
 
 
 def test_two_servers_run_side_by_side(tmp_path: Path, upstream: Upstream) -> None:
-    with served(tmp_path, upstream.url) as first, served(tmp_path, upstream.url) as second:
+    with served(tmp_path, *minirad(upstream.url)) as first, served(tmp_path, *minirad(upstream.url)) as second:
         for pipe in (first, second):
             pipe.greet()
         paths = [
@@ -186,5 +186,58 @@ def test_two_servers_run_side_by_side(tmp_path: Path, upstream: Upstream) -> Non
 
 
 def test_a_bad_start_is_one_message(tmp_path: Path) -> None:
-    with served(tmp_path, "http://127.0.0.1:9", "--spec", "/nowhere.yaml") as pipe:
+    with served(tmp_path, *minirad("http://127.0.0.1:9"), "--spec", "/nowhere.yaml") as pipe:
         assert pipe.ended() == (1, "isocenter: /nowhere.yaml: No such file or directory\n")
+
+
+def test_a_host_that_stops_reading_does_no_harm(tmp_path: Path, upstream: Upstream) -> None:
+    def line(**message: Any) -> bytes:
+        return json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n"
+
+    with process(tmp_path, *minirad(upstream.url)) as running:
+        assert running.stdin and running.stdout and running.stderr
+        running.stdin.write(line(id=0, method="initialize", params=HELLO) + line(method="notifications/initialized"))
+        running.stdin.flush()
+        assert running.stdout.readline()
+        running.stdout.close()
+        for number in range(1, 11):
+            params = {"name": "get_info", "arguments": {}}
+            running.stdin.write(line(id=number, method="tools/call", params=params))
+            running.stdin.flush()
+            upstream.wait(lambda log, number=number: len(log) == number)  # type: ignore[misc]
+        running.stdin.close()
+        errors = running.stderr.read().decode()
+
+    assert running.returncode == 0 and "Traceback" not in errors
+
+
+def test_the_everyday_tools_are_offered_and_the_sandbox_waits_for_the_first_call(tmp_path: Path) -> None:
+    data = tmp_path / "sandbox"
+    with served(tmp_path, "--sandbox", "--data", str(data)) as pipe:
+        pipe.greet()
+        pipe.send({"id": 1, "method": "tools/list"})
+        listed = {tool["name"] for tool in pipe.receive()["result"]["tools"]}
+        started_early = data.exists()
+        found = pipe.call(2, "search_series", Modality="CT", Collection="nothing of this name")
+        pipe.stdin.close()
+        ended = pipe.ended()
+
+    assert len(listed) <= 32 and {"find_series", "search_series", "create_case"} <= listed
+    assert "list_circus_tasks" not in listed
+    assert not started_early and data.is_dir()
+    assert found["result"]["structuredContent"] == {"status": 200, "data": [], "total": 0}
+    assert ended == (0, "")
+
+
+def test_a_server_that_was_asked_for_nothing_has_not_loaded_what_only_calls_need(tmp_path: Path) -> None:
+    program = """
+import sys
+import isocenter.cli
+from isocenter.agent import embedded, server, stdio, toolbox
+from isocenter.settings import Settings
+
+server.build(toolbox.own_apis(Settings()))
+print(*({"aiohttp", "httpx", "jsonschema_rs", "numpy", "pydicom", "yaml"} & sys.modules.keys()))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert (ran.stdout, ran.stderr) == ("\n", "")

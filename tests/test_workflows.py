@@ -193,6 +193,31 @@ async def test_a_cancelled_download_leaves_no_half_series(sandbox: Running, tmp_
     assert fetched["done"] == 1
 
 
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_long_download_gives_a_handle_and_goes_on(sandbox: Running, tmp_path: Path, era: Era) -> None:
+    async with connected(toolbox_on(sandbox, tmp_path), era) as client:
+        uid = await series_of(client, "CT", 100)
+        answers = [await client.call_tool("fetch_series", {"series_uids": [uid], "wait_seconds": 0})]
+        started = answers[0].structured_content or {}
+        waiting = await client.call_tool(started["next"]["tool"], started["next"]["arguments"])
+        finished = await done(client, "fetch_series", {"series_uids": [uid]})
+
+    assert started["state"] == "running" and "same arguments" in text(answers[0])
+    assert (waiting.structured_content or {})["state"] in ("running", "done")
+    assert finished["state"] == "done" and finished["done"] + finished["there_before"] == 1
+
+
+async def test_a_job_ends_with_the_server_and_what_it_has_is_kept(sandbox: Running, tmp_path: Path) -> None:
+    async with connected(toolbox_on(sandbox, tmp_path)) as client:
+        uid = await series_of(client, "CT", 100)
+        started = await done(client, "fetch_series", {"series_uids": [uid], "wait_seconds": 0})
+    async with connected(toolbox_on(sandbox, tmp_path)) as client:
+        finished = await done(client, "fetch_series", {"series_uids": [uid]})
+
+    assert started["state"] == "running" and finished["done"] + finished["there_before"] == 1
+    assert not list((tmp_path / "series").rglob("*.part"))
+
+
 # -- pictures and headers --------------------------------------------------------------------------------------------
 
 
@@ -290,6 +315,16 @@ async def test_a_long_analysis_gives_a_handle_to_go_on_with(sandbox: Running, tm
     assert (started.structured_content or {})["state"] == "running"
     assert f'follow_analysis with {{"uids":["{uid}"]}}' in text(started)
     assert finished["state"] == "done"
+
+
+async def test_xrays_are_analysed_image_by_image(sandbox: Running, tmp_path: Path) -> None:
+    async with connected(toolbox_on(sandbox, tmp_path, allow=frozenset({"send"}))) as client:
+        found = await done(client, "find_series", {"modalities": ["DX", "CR"]})
+        uid = found["rows"][0]["SeriesInstanceUID"]
+        answer = await done(client, "analyse_series", {"series_uid": uid})
+
+    assert answer["state"] == "done"
+    assert all(row["usecase"] == "qxr" and row["uid"] != uid for row in answer["rows"])
 
 
 # -- CIRCUS ----------------------------------------------------------------------------------------------------------

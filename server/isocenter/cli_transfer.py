@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 MANIFEST, JOURNAL = "manifest.jsonl", "uploads.jsonl"
-XRAY = ("DX", "CR")  # modalities whose results Qure.ai keys by image
 Config = Annotated[Path | None, typer.Option("--config", help="Configuration file (TOML).", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per event on standard output.")]
 AtOnce = Annotated[int, typer.Option(min=1, max=64, help="Most transfers at the same time.")]
@@ -72,25 +71,26 @@ class Display:
 
 
 @contextmanager
-def display(as_json: bool) -> Iterator[Display]:
-    """The display for where standard output goes."""
+def display(as_json: bool, unit: Literal["bytes", "series"] = "bytes") -> Iterator[Display]:
+    """The display for where standard output goes; `unit` is what is counted."""
     if as_json or not sys.stdout.isatty():
         yield Display(as_json)
         return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich import progress as rich
 
+    counted = (rich.DownloadColumn(), rich.TransferSpeedColumn()) if unit == "bytes" else (rich.MofNCompleteColumn(),)
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        rich.TextColumn("{task.description}", markup=False),
+        rich.BarColumn(bar_width=None),
+        *counted,
+        rich.TimeRemainingColumn(),
     )
-    with Progress(*columns) as progress:
+    with rich.Progress(*columns) as progress:
         yield Display(False, progress)
 
 
-def _settings(config: Path | None) -> Settings:
+def load_settings(config: Path | None) -> Settings:
+    """The user's settings, or those of this file."""
     import isocenter_clients
     from isocenter import settings
 
@@ -144,10 +144,17 @@ def download(
         Path | None, typer.Option(help="Write what --to holds as a table: .csv or .parquet.", show_default=False)
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, fetch nothing.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Fetch nothing; hash again what --to holds, all of it or what is named.")
+    ] = False,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
-    """Download series from The Cancer Imaging Archive, checked and resumable."""
+    """Download series from The Cancer Imaging Archive, checked and resumable.
+
+    With --verify every file is hashed again and held against what was noted when it was fetched. What is damaged or missing is
+    listed, and fetched again by the next download.
+    """
     import anyio
 
     from isocenter.core.formats import FORMATS
@@ -156,7 +163,7 @@ def download(
     from isocenter.transfer.manifest import shared_list as list_named
     from isocenter.transfer.mirror import download_many
 
-    settings = _settings(config)
+    settings = load_settings(config)
     root = (to or settings.download_dir).expanduser()
     check_layout(layout)
     uids: list[str] = []
@@ -167,6 +174,14 @@ def download(
             uids += read_selection(Path(source))
     names = {"Collection": collection, "PatientID": patient, "StudyInstanceUID": study, "Modality": modality}
     filters = {name: value for name, value in names.items() if value}
+    if verify:
+        from isocenter.cli_verify import verify_download
+
+        if shared_list or table or dry_run:
+            raise typer.BadParameter("--verify goes with series, --collection, --patient, --study and --modality")
+        with display(as_json, "series") as shown:
+            code = anyio.run(verify_download, shown, root, uids, filters)
+        raise typer.Exit(code)
     if list(filters) == ["Modality"]:
         raise typer.BadParameter("--modality alone would be the whole archive; add --collection, --patient or --study")
 
@@ -278,7 +293,7 @@ def upload(
         raise typer.BadParameter("--to knows qure and addresses that start with https://")
     if missing := [path for path in paths if not path.exists()]:
         raise typer.BadParameter(f"{missing[0]} does not exist")
-    settings = _settings(config)
+    settings = load_settings(config)
     noted = journal or (paths[0] if paths[0].is_dir() else paths[0].parent) / JOURNAL
     found = find_dicom(paths)
     size = sum(series.size for series in found.series.values())
@@ -381,10 +396,10 @@ def results(
 
     from isocenter.core import IsocenterError
     from isocenter.core.formats import FORMATS
-    from isocenter.transfer.results import ResultsOnDisk, ResultWanted, fetch_many
+    from isocenter.transfer.results import XRAY, ResultsOnDisk, ResultWanted, fetch_many
     from isocenter.transfer.scan import find_dicom
 
-    settings = _settings(config)
+    settings = load_settings(config)
     wanted: list[ResultWanted] = []
     for source in sources:
         if FORMATS["dicom-uid"](source):

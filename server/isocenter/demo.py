@@ -59,6 +59,8 @@ async def run(out: Path, as_json: bool) -> int:
         "isocenter",
         "serve",
         "--sandbox",
+        "--toolset",
+        "all",
         "--data",
         str(out / "sandbox"),
         "--download-dir",

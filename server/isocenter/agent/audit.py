@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +23,8 @@ RECENT = 1000  # records kept in memory
 
 @dataclass(slots=True)
 class Record:
-    """A call for the log. `arguments` are names only; `outcome` is `ok`, `asked`, `cancelled`, an error code, or `crash`."""
+    """A call for the log. `arguments` are names only; `caller` is empty over stdio, otherwise a name that tells two callers apart and
+    nothing else about them; `outcome` is `ok`, `asked`, `cancelled`, an error code, or `crash`."""
 
     time: str
     tool: str
@@ -34,20 +35,26 @@ class Record:
     status: int | None = None
     findings: int = 0
     seconds: float = 0.0
+    caller: str = ""
 
 
 class Audit:
     """Writes records to the log and, when a path is given, as JSON lines to that file. `recent` takes the last ones."""
 
-    def __init__(self, path: Path | None = None, recent: deque[Record] | None = None) -> None:
-        self.path = path
+    def __init__(self, path: Path | None = None, recent: deque[Record] | None = None, caller: str = "") -> None:
+        self.path, self.caller = path, caller
         self.recent = deque[Record](maxlen=RECENT) if recent is None else recent
 
     @contextmanager
     def call(self, tool: str, operation: str, effect: str, arguments: list[str]) -> Iterator[Record]:
         """Open a record; whatever leaves the block, it is written."""
         record = Record(
-            datetime.now(UTC).isoformat(timespec="milliseconds"), tool, operation, effect, sorted(arguments)
+            datetime.now(UTC).isoformat(timespec="milliseconds"),
+            tool,
+            operation,
+            effect,
+            sorted(arguments),
+            caller=self.caller,
         )
         started = time.monotonic()
         try:
@@ -63,7 +70,7 @@ class Audit:
         finally:
             record.seconds = round(time.monotonic() - started, 4)
             self.recent.append(record)
-            line = msgspec.json.encode(asdict(record))
+            line = msgspec.json.encode(record)
             log.info("%s", line.decode())
             if self.path:
                 self.path.parent.mkdir(parents=True, exist_ok=True)

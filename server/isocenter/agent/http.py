@@ -196,10 +196,12 @@ class HttpCallers(Callers):
                 api, credential = self._headers[name]
                 own.setdefault(api, {})[credential] = value
         settings = self.everything.settings
-        folder = settings.download_dir / "callers" / self._caller()
+        caller = self._caller()
+        folder = settings.download_dir / "callers" / caller
         return self.everything.view(
             replace(settings, download_dir=folder, roots=(*settings.roots, folder)),
             own,
+            caller,
             "A person's own credentials go into request headers of the client, for example "
             f"{', '.join(sorted(self._headers)[:3])}.",
         )

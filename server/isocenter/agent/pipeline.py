@@ -13,7 +13,7 @@ from isocenter.agent.audit import Audit, Record
 from isocenter.agent.present import Presentation, hidden, present
 from isocenter.agent.resources import files_of
 from isocenter.agent.toolbox import Toolbox
-from isocenter.agent.workflows.kind import InvalidArguments, Report, Work, Workflow, consent
+from isocenter.agent.workflows.kind import InvalidArguments, Report, StillRunning, Work, Workflow, asks, consent
 from isocenter.core import InvalidRequest, Result, StorageError
 from isocenter.core.auth import authorize
 from isocenter.core.client import Progress
@@ -32,7 +32,7 @@ class Pipeline:
     def __init__(self, toolbox: Toolbox, recent: deque[Record] | None = None) -> None:
         """`recent` takes the records of the last calls."""
         self.toolbox = toolbox
-        self.audit = Audit(toolbox.settings.audit, recent)
+        self.audit = Audit(toolbox.settings.audit, recent, toolbox.caller)
 
     async def run(
         self, tool: Tool, arguments: Mapping[str, Any], confirm: Confirm, progress: Progress | None = None
@@ -44,7 +44,8 @@ class Pipeline:
             ask = _noting(record, confirm)
             given = self._named_files(tool, repaired(tool, arguments))
             save_to = self._folder(tool, given.pop("save_to", None) if tool.saves_files else None)
-            await self._allowed(tool, given, ask)
+            if asks(tool.effect, self.toolbox):  # other calls are checked once, where they are sent
+                await self._allowed(tool, given, ask)
             result: Result[Any] = await client.call(tool.operation, given, save_to=save_to, progress=progress)
             record.status, record.findings = result.status, len(result.findings)
             folder = self.toolbox.settings.download_dir / "answers"
@@ -64,12 +65,18 @@ class Pipeline:
             given = workflow.repaired(arguments)
             if findings := workflow.check(given):
                 raise InvalidArguments(workflow.name, findings)
-            presentation = await workflow.run(Work(self.toolbox, workflow, given, ask, report))
+            work = Work(self.toolbox, workflow, given, ask, report)
+            try:
+                presentation = await workflow.run(work)
+            except StillRunning as running:
+                if "state" not in (workflow.output or ()):
+                    raise
+                presentation = work.running(str(running))
             presentation.structured = hidden(presentation.structured, self.toolbox.hide)
             return presentation
 
     async def _allowed(self, tool: Tool, arguments: dict[str, Any], confirm: Confirm) -> None:
-        """Refuses what breaks the contract before anyone is asked, then asks where the effect demands it."""
+        """Refuses what breaks the contract before anyone is asked, then asks. What is sent is checked again: answers take their time."""
         client = self.toolbox.client(tool)
         completed = client.completed(tool.operation, dict(arguments))
         if client.checks.of(tool.operation.id)[0] == "strict" and (

@@ -102,13 +102,31 @@ def _promise(tool: Tool) -> Any:
 
 
 def hidden(value: Any, hide: Callable[[str], str]) -> Any:
-    """A copy of JSON with `hide` applied to every text in it."""
+    """JSON with `hide` applied to every text in it: a copy, or the value itself where nothing is to be hidden."""
+    together = "\0".join(_texts(value))  # one look at all of them: nearly always there is nothing
+    return value if hide(together) == together else _hidden(value, hide)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, list):
+            left += item
+        elif isinstance(item, dict):
+            yield from item
+            left += item.values()
+
+
+def _hidden(value: Any, hide: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return hide(value)
     if isinstance(value, list):
-        return [hidden(item, hide) for item in value]
+        return [_hidden(item, hide) for item in value]
     if isinstance(value, dict):
-        return {hide(key): hidden(item, hide) for key, item in value.items()}
+        return {hide(key): _hidden(item, hide) for key, item in value.items()}
     return value
 
 
@@ -129,8 +147,7 @@ def keep_secrets(tool: Tool, result: Result[Any], credentials: Credentials) -> A
     if not content:
         return result.data
     data = result.data
-    for template, schema in _annotated(tool, content, lambda schema: bool(schema.get("x-secret"))):
-        name = str(schema.get("x-credential", ""))
+    for template, name in _secrets(tool, content):
 
         def hide(value: Any, name: str = name) -> Any:
             if not isinstance(value, str) or not value:
@@ -142,6 +159,19 @@ def keep_secrets(tool: Tool, result: Result[Any], credentials: Credentials) -> A
 
         data = _changed(data, template, hide)
     return data
+
+
+@cache
+def _secrets(tool: Tool, at: str) -> tuple[tuple[tuple[str, ...], str], ...]:
+    """`(path template, credential name or nothing)` of every secret below the schema of an answer."""
+    found = _annotated(tool, at, lambda schema: bool(schema.get("x-secret")))
+    return tuple((template, str(schema.get("x-credential", ""))) for template, schema in found)
+
+
+@cache
+def _image_places(tool: Tool, at: str) -> tuple[tuple[str, ...], ...]:
+    """Path templates of every image below the schema of an answer."""
+    return tuple(dict.fromkeys(template for template, _ in _annotated(tool, at, _is_image)))
 
 
 @cache
@@ -227,7 +257,7 @@ def _images(tool: Tool, result: Result[Any], data: Any, folder: Path) -> tuple[A
             images.append((pixels, f"image/{kind}"))
         return str(path)
 
-    for template, _ in dict.fromkeys((template, None) for template, _ in _annotated(tool, content, _is_image)):
+    for template in _image_places(tool, content):
         data = _changed(data, template, take)
     return data, images, saved
 
@@ -259,16 +289,23 @@ def _hides(tool: Tool, data: Any, total: int) -> bool:
 
 
 def _shortened(data: Any) -> tuple[Any, bool]:
-    """Long texts cut, with a note of how long they were."""
-    if isinstance(data, str) and len(data) > LONG:
-        return f"{data[:LONG]}… ({len(data)} characters in all)", True
-    if isinstance(data, list):
-        pairs = [_shortened(item) for item in data]
-        return [value for value, _ in pairs], any(cut for _, cut in pairs)
-    if isinstance(data, dict):
-        named = {key: _shortened(value) for key, value in data.items()}
-        return {key: value for key, (value, _) in named.items()}, any(cut for _, cut in named.values())
-    return data, False
+    """The data with long texts cut and a note of how long they were, and whether there were any."""
+    cut = False
+
+    def short(value: Any) -> Any:
+        nonlocal cut
+        if isinstance(value, str):
+            if len(value) <= LONG:
+                return value
+            cut = True
+            return f"{value[:LONG]}… ({len(value)} characters in all)"
+        if isinstance(value, list):
+            return [short(item) for item in value]
+        if isinstance(value, dict):
+            return {key: short(item) for key, item in value.items()}
+        return value
+
+    return short(data), cut
 
 
 def save_answer(folder: Path, name: str, data: Any) -> tuple[Path, list[Link]]:
@@ -341,7 +378,7 @@ def _text(tool: Tool, body: dict[str, Any]) -> str:
 
 def _cell(value: Any) -> str:
     text = "" if value is None else value if isinstance(value, str) else _compact(value)
-    return re.sub(r"[\t\r\n]+", " ", text)
+    return text if text.isprintable() else re.sub(r"[\t\r\n]+", " ", text)
 
 
 def _compact(value: Any) -> str:

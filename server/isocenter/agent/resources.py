@@ -12,7 +12,7 @@ import msgspec
 
 from isocenter.agent.audit import Record
 from isocenter.agent.toolbox import Toolbox
-from isocenter.agent.workflows.archive import MOST_BYTES, downloaded, on_disk
+from isocenter.agent.workflows.archive import downloaded, on_disk
 from isocenter.agent.workflows.kind import SERIES
 from isocenter.core import IsocenterError
 from isocenter.core.formats import FORMATS
@@ -134,7 +134,7 @@ async def _frame(toolbox: Toolbox, uid: str, number: int) -> Content:
     async def report(done: float, total: float | None, words: str) -> None:
         """Reading a resource has nobody to report to."""
 
-    folder = await on_disk(toolbox, uid, report, MOST_BYTES)
+    folder = await on_disk(toolbox, uid, report)
     images = await anyio.to_thread.run_sync(slices, folder)
     if number > len(images):
         raise UnknownResource(f"The series has {len(images)} images.")

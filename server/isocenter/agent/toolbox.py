@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from isocenter.agent.jobs import Jobs
 from isocenter.core import ApiClient, Contract, Credentials, InvalidSpec, StorageError
-from isocenter.core.http import Transport, open_transport
 from isocenter.core.tool import Tool, curated, derived
 from isocenter.settings import SPEC, ApiSettings, Settings, address
+
+if TYPE_CHECKING:
+    from isocenter.core.http import Transport
 
 log = logging.getLogger("isocenter.spec")
 
@@ -28,6 +31,8 @@ class Toolbox:
     transport: Transport | None = None
     confined: bool = False  # results are written below the download folder only
     discover: bool = False  # offer three tools that find, describe and call the others
+    jobs: Jobs = field(default_factory=Jobs)  # work that outlives the call that began it
+    caller: str = ""  # who this view is for, as logs may name them
     on_missing: str = ""  # what else to do about credentials that are missing
 
     def client(self, tool: Tool) -> ApiClient:
@@ -53,13 +58,15 @@ class Toolbox:
             raise StorageError("Results go below your own download folder: give a relative path. Nothing was sent.")
         return path
 
-    def view(self, settings: Settings, credentials: Mapping[str, Mapping[str, str]], on_missing: str = "") -> Toolbox:
+    def view(
+        self, settings: Settings, credentials: Mapping[str, Mapping[str, str]], caller: str = "", on_missing: str = ""
+    ) -> Toolbox:
         """The same tools for one call of one caller: other settings, and for the APIs named the caller's credentials only.
 
         Secrets that services hand out in this call are gone with the view. Raises BadConfiguration where the caller's credentials
         would cross a network in the open.
         """
-        view = replace(self, settings=settings, clients={}, confined=True, on_missing=on_missing)
+        view = replace(self, settings=settings, clients={}, confined=True, caller=caller, on_missing=on_missing)
         for api, client in self.clients.items():
             own = credentials.get(api)
             if own:
@@ -68,7 +75,7 @@ class Toolbox:
                 client.contract,
                 base_url=client.base_url,
                 credentials=Credentials(own, lasting=False) if own else client.credentials.for_one_call(),
-                transport=self.transport,
+                transport=self._shared,
                 checks=client.checks,
                 limits=client.limits,
                 roots=settings.roots,
@@ -83,18 +90,25 @@ class Toolbox:
                 client.credentials.keep(name, value)
 
     async def aclose(self) -> None:
-        """Close the shared connections."""
+        """End the jobs and close the shared connections."""
+        await self.jobs.aclose()
         if self.transport:
             await self.transport.aclose()
 
-    def _add(self, contract: Contract, tools: Iterable[Tool], settings: ApiSettings) -> None:
+    def _shared(self) -> Transport:
+        """The connections of all clients, opened (and their library imported) with the first request of any."""
         if self.transport is None:
+            from isocenter.core.http import open_transport
+
             self.transport = open_transport()
+        return self.transport
+
+    def _add(self, contract: Contract, tools: Iterable[Tool], settings: ApiSettings) -> None:
         self.clients[contract.name] = ApiClient(
             contract,
             base_url=settings.base_url,
             credentials=settings.credentials,
-            transport=self.transport,
+            transport=self._shared,
             checks=self.settings.checks_of(contract.name),
             roots=self.settings.roots,
         )

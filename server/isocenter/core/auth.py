@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -116,6 +117,7 @@ def authorize(operation: Operation, credentials: Credentials) -> Authorization:
     )
 
 
+@cache
 def _key(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower())
 

@@ -1,4 +1,7 @@
-"""The only module that sends: one loop for every call of every API, with checks on both sides of it."""
+"""The only module that sends: one loop for every call of every API, with checks on both sides of it.
+
+HTTP libraries are imported with the first request: a server that has not been asked for anything yet starts without them.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 import anyio
 import anyio.to_thread
-import httpx
 
 from isocenter import __version__
 from isocenter.core.auth import HIDDEN, Credentials, authorize, with_query
 from isocenter.core.contract import Contract
 from isocenter.core.errors import ContractViolation, InvalidRequest, StatusError, TransportError
 from isocenter.core.findings import Finding, listed
-from isocenter.core.http import Transport, never_sent, open_transport
 from isocenter.core.operation import Answer, Content, Operation, WireRequest, is_json
 from isocenter.core.result import Result
 from isocenter.core.transfer import Stream, collect_bytes, decoded, save
 from isocenter.core.wire import StreamBody
+
+if TYPE_CHECKING:
+    import httpx
+
+    from isocenter.core.http import Transport
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -77,8 +83,9 @@ class Limits:
 class ApiClient:
     """Calls the operations of one contract.
 
-    Use as an async context manager, or call `aclose()`. A given `transport` (tests, sharing between APIs) is not closed.
-    `roots` limits which folders file arguments may come from. `pause` waits between tries; tests replace it.
+    Use as an async context manager, or call `aclose()`. A given `transport` (tests, sharing between APIs) is not closed; it may be a
+    function, which is called with the first request. `roots` limits which folders file arguments may come from. `pause` waits between
+    tries; tests replace it.
     """
 
     def __init__(
@@ -87,7 +94,7 @@ class ApiClient:
         *,
         base_url: str = "",
         credentials: Credentials | Mapping[str, str] | None = None,
-        transport: Transport | None = None,
+        transport: Transport | Callable[[], Transport] | None = None,
         checks: Checks = Checks(),
         limits: Limits = Limits(),
         roots: tuple[Path, ...] = (),
@@ -101,7 +108,8 @@ class ApiClient:
         self.limits = limits
         self.roots = roots
         self.user_agent = user_agent
-        self._transport = transport
+        self._transport = None if callable(transport) else transport
+        self._open = transport if callable(transport) else _open_transport
         self._owns_transport = transport is None
         self._pause = pause
 
@@ -255,13 +263,18 @@ class ApiClient:
         receive: Callable[[httpx.Response, AsyncExitStack], Awaitable[R]],
     ) -> R:
         """Send until an answer is there to be received. `receive` may take over what holds the answer open (`pop_all`)."""
+        import httpx
+
+        from isocenter.core.http import never_sent
+
         hops = 0
         for attempt in range(1, self.limits.tries + 1):
             last = attempt == self.limits.tries
             try:
                 while True:
                     async with AsyncExitStack() as held:
-                        response = await held.enter_async_context(self._sent(request))
+                        response = await self._sent(request)
+                        held.push_async_callback(_closed, response)
                         log.debug("%s.%s %s", self.contract.name, operation.id, response.status_code)
                         if target := self._same_origin_redirect(request, response, operation):
                             hops += 1
@@ -290,10 +303,11 @@ class ApiClient:
             )
         raise AssertionError("the last try returns or raises")
 
-    @asynccontextmanager
-    async def _sent(self, request: WireRequest) -> AsyncIterator[httpx.Response]:
+    async def _sent(self, request: WireRequest) -> httpx.Response:
+        import httpx
+
         if self._transport is None:
-            self._transport = open_transport()
+            self._transport = self._open()
         timeout = {
             "connect": self.limits.connect_seconds,
             "read": self.limits.read_seconds,
@@ -311,11 +325,7 @@ class ApiClient:
             raise TransportError(f"The address of the request cannot be used: {error}.", retryable=False) from error
         response = await self._transport.handle_async_request(message)
         response.request = message
-        try:
-            yield response
-        finally:
-            with anyio.CancelScope(shield=True):
-                await response.aclose()
+        return response
 
     def _same_origin_redirect(self, request: WireRequest, response: httpx.Response, operation: Operation) -> str | None:
         """Where to go on, for a read redirected within its own origin; credentials never travel to another one."""
@@ -400,6 +410,17 @@ class ApiClient:
         return Result(operation, response.status_code, content.binary, None, tuple(findings), file)
 
 
+async def _closed(response: httpx.Response) -> None:
+    with anyio.CancelScope(shield=True):
+        await response.aclose()
+
+
+def _open_transport() -> Transport:
+    from isocenter.core.http import open_transport
+
+    return open_transport()
+
+
 class _Deadline:
     """One total budget per call; running out of it is a transport failure like any other."""
 
@@ -439,6 +460,8 @@ def _retry_after(value: str) -> float | None:
 
 
 def _transport_message(operation: Operation, error: httpx.RequestError, request: WireRequest) -> str:
+    from isocenter.core.http import never_sent
+
     what = {
         "ConnectError": "cannot be reached",
         "ConnectTimeout": "cannot be reached",
@@ -468,6 +491,8 @@ def _status_message(
     operation: Operation, result: Result[Any], answer: Answer | None, hide: Callable[[str], str]
 ) -> str:
     """Status, what the specification says of it, what the service itself says, cut short, and what is odd about its body."""
+    import httpx
+
     try:
         phrase = httpx.codes(result.status).name.replace("_", " ").lower()
     except ValueError:

@@ -9,14 +9,16 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import anyio.to_thread
-import httpx
 
 from isocenter.core.errors import StorageError, TransportError
 from isocenter.core.findings import Finding
 from isocenter.core.result import SavedFile
+
+if TYPE_CHECKING:
+    import httpx
 
 BATCH = 1 << 20  # bytes gathered before a write leaves the event loop
 
@@ -55,6 +57,8 @@ class Stream:
         await self._held.aclose()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        import httpx
+
         size, piece, self._head = len(self._head), self._head, b""
         try:
             if piece:
@@ -75,6 +79,8 @@ async def decoded(response: httpx.Response) -> AsyncGenerator[bytes, None]:
 
     Raises httpx.DecodingError for an encoding nobody asked for, broken data, and data that ends too early.
     """
+    import httpx
+
     pieces = cast("httpx.AsyncByteStream", response.stream)
     encoding = response.headers.get("content-encoding", "").strip().lower()
     if encoding in ("", "identity"):

@@ -37,9 +37,14 @@ class BadLayout(IsocenterError):
     code = "layout"
 
 
+def fields_of(layout: str) -> list[str]:
+    """The attributes a layout names."""
+    return re.findall(r"\{([^{}]*)\}", layout)
+
+
 def check_layout(layout: str) -> str:
     """The layout itself. Raises BadLayout when it names unknown fields, leaves the folder, or would put two series into one folder."""
-    fields = re.findall(r"\{([^{}]*)\}", layout)
+    fields = fields_of(layout)
     if unknown := [field for field in fields if field not in FIELDS]:
         raise BadLayout(f"The layout knows no {{{unknown[0]}}}. Fields are: {', '.join(FIELDS)}.")
     if "SeriesInstanceUID" not in fields:
@@ -73,7 +78,7 @@ async def only_one(root: Path, what: str, pause: Callable[[float], Awaitable[Non
 
     SQLite's exclusive lock is portable, and the operating system drops it with the process, also after kill -9. The lock files
     stay, since removing one while another process waits for it would let two in; so there is a fixed number of them, and two
-    series may now and then wait for each other.
+    series may now and then wait for each other. Raises OSError.
     """
     folder = root / PRIVATE / "locks"
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,7 +93,7 @@ async def only_one(root: Path, what: str, pause: Callable[[float], Awaitable[Non
                 break
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                    raise
+                    raise OSError(f"the lock in {folder} cannot be taken: {error}") from error
             await pause(wait)
             wait = min(1.0, wait * 1.5)
         yield

@@ -42,6 +42,15 @@ async def again(
     raise AssertionError("the last try returns or raises")
 
 
+def unwrapped(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error raised on purpose where a task group failed with nothing else, otherwise the group."""
+    meant, others = group.split(IsocenterError)
+    first: BaseException | None = meant
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return group if others or first is None else first
+
+
 def backoff(attempt: int) -> float:
     """Seconds to wait after the attempt of that number (1, 2, ...): doubling, with jitter, so that many clients do not return as one."""
     return float(min(LONGEST_PAUSE, 2.0 ** min(attempt, 10)) * (0.5 + random.random() / 2))
@@ -54,8 +63,8 @@ class Pace:
     service that becomes slow gets less to do as well: `success` takes how fast it went (bytes a second).
     """
 
-    def __init__(self, limit: int, *, pause: Pause = anyio.sleep) -> None:
-        self.limit = limit
+    def __init__(self, limit: int, *, pause: Pause = anyio.sleep, backoff: Callable[[int], float] = backoff) -> None:
+        self.limit, self._backoff = limit, backoff
         self._places = anyio.CapacityLimiter(min(2, limit))
         self._pause = pause
         self._in_a_row = 0
@@ -67,11 +76,16 @@ class Pace:
         """How many may be at work at this moment."""
         return int(self._places.total_tokens)
 
+    @property
+    def rest(self) -> float:
+        """Seconds until somebody may start again."""
+        return max(0.0, self._until - time.monotonic())
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """A place to work in."""
         async with self._places:
-            if (rest := self._until - time.monotonic()) > 0:
+            if rest := self.rest:
                 await self._pause(rest)
             yield
 
@@ -90,4 +104,22 @@ class Pace:
         """The service failed, or was too slow to answer."""
         self._in_a_row += 1
         self._places.total_tokens = max(1, self.now // 2)
-        self._until = time.monotonic() + backoff(self._in_a_row)
+        self._until = time.monotonic() + self._backoff(self._in_a_row)
+
+
+class Rate:
+    """Beginnings per minute, evenly spread; 0 means any number."""
+
+    def __init__(self, per_minute: int) -> None:
+        self.limited = per_minute > 0
+        self._spacing = 60.0 / per_minute if per_minute else 0.0
+        self._next = 0.0
+
+    @property
+    def rest(self) -> float:
+        """Seconds until one more may begin."""
+        return max(0.0, self._next - time.monotonic())
+
+    def begun(self) -> None:
+        """One more has begun."""
+        self._next = max(self._next, time.monotonic()) + self._spacing

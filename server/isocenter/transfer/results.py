@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -20,7 +20,7 @@ import msgspec
 
 from isocenter.core import ApiClient, Contract, IsocenterError, Result, SavedFile, StatusError, StorageError
 from isocenter.core.http import Transport, open_transport
-from isocenter.transfer.layout import segment
+from isocenter.transfer.layout import only_one, segment
 from isocenter.transfer.patience import Pause
 
 FIRST_PAUSE, LONGEST_PAUSE = (
@@ -32,6 +32,7 @@ AT_ONCE = 4  # files of one result, and questions about different series
 IN_VIEW = 200  # series asked about in turn
 REFETCHES = 3  # times in a row that all addresses may be expired before it is given up
 INDEX = "index.json"
+XRAY = frozenset({"CR", "DX"})  # modalities whose results are kept by image, not by series
 Waiting = Callable[[float], Awaitable[None]]
 
 
@@ -85,10 +86,12 @@ async def wait_for_results(
 
     Starts the computation where the service says that nobody did (409), unless `start` is off. The pause between two questions grows
     from 2 to 30 seconds, with jitter, so that many waiting series spread out. `progress` gets the seconds waited so far. Raises
-    ResultsLate after `give_up_after` seconds, and StatusError for an answer that is final, such as 400: no use case for the image.
+    ResultsLate after `give_up_after` seconds, with the service's last answer as its cause where that was an error, and StatusError for
+    an answer that is final, such as 400: no use case for the image.
     """
     started, waited, wait = time.monotonic(), 0.0, FIRST_PAUSE
     while True:
+        said: IsocenterError | None = None
         try:
             if xray:
                 answer: Result[Any] = await qure.call("getResultsV2", {"SOPInstanceUID": uid})
@@ -97,13 +100,14 @@ async def wait_for_results(
             if answer.status != 202:
                 return answer
         except IsocenterError as error:
+            said = error
             status = error.status if isinstance(error, StatusError) else 0
             if status == 409 and start and not xray:
                 await qure.call("startComputation", {"SeriesInstanceUID": uid})
             elif not error.retryable and not (status == 404 and waited < NOT_YET):
                 raise
         if (so_far := max(waited, time.monotonic() - started)) >= give_up_after:
-            raise ResultsLate(f"No result for {uid} after {so_far:.0f} seconds.")
+            raise ResultsLate(f"No result for {uid} after {so_far:.0f} seconds.") from said
         if progress:
             await progress(so_far)
         this = min(wait * (0.75 + random.random() / 2), max(0.0, give_up_after - so_far))
@@ -133,27 +137,32 @@ async def fetch_results(
     answer = await wait_for_results(
         qure, uid, xray=xray, give_up_after=give_up_after, start=start, progress=progress, pause=pause
     )
-    part = folder.with_name(f".{folder.name}.{os.getpid()}-{random.getrandbits(32):08x}.part")
+    part = folder.with_name(f".{folder.name}.part")
     try:
-        part.mkdir(parents=True)
-        fetched: dict[tuple[str, int], dict[str, Any]] = {}
-        in_vain = 0
-        while left := [asset for asset in _assets(answer.data) if asset[:2] not in fetched]:
-            before = len(fetched)
-            expired = await _fetch(qure, left, part, fetched)
-            if not expired:
-                continue
-            in_vain = in_vain + 1 if len(fetched) == before else 0
-            if in_vain == REFETCHES:
-                raise ResultsExpired(f"The files of the result for {uid} cannot be fetched: {expired}")
-            answer = await wait_for_results(qure, uid, xray=xray, give_up_after=give_up_after, pause=pause)
-        return await anyio.to_thread.run_sync(
-            _publish, part, folder, uid, qure.base_url, answer, list(fetched.values())
-        )
+        async with only_one(folder.parent, folder.name, pause):
+            if there := read_results(folder, uid):  # another job was faster
+                return there
+            shutil.rmtree(part, ignore_errors=True)  # of a job that was killed
+            try:
+                part.mkdir()
+                fetched: dict[tuple[str, int], dict[str, Any]] = {}
+                in_vain = 0
+                while left := [asset for asset in _assets(answer.data) if asset[:2] not in fetched]:
+                    before = len(fetched)
+                    expired = await _fetch(qure, left, part, fetched)
+                    if not expired:
+                        continue
+                    in_vain = in_vain + 1 if len(fetched) == before else 0
+                    if in_vain == REFETCHES:
+                        raise ResultsExpired(f"The files of the result for {uid} cannot be fetched: {expired}")
+                    answer = await wait_for_results(qure, uid, xray=xray, give_up_after=give_up_after, pause=pause)
+                return await anyio.to_thread.run_sync(
+                    _publish, part, folder, uid, qure.base_url, answer, list(fetched.values())
+                )
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
         raise StorageError(f"The result for {uid} cannot be written: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 async def fetch_many(
@@ -321,12 +330,10 @@ def _publish(
         "files": sorted(files, key=lambda file: str(file["name"])),
     }
     (part / INDEX).write_bytes(msgspec.json.format(msgspec.json.encode(index), indent=1))
-    try:
-        part.replace(folder)
-    except OSError:
-        if there := read_results(folder, uid):  # another job was faster
-            return there
-        raise
+    with suppress(OSError, msgspec.DecodeError, KeyError, TypeError):
+        if msgspec.json.decode((folder / INDEX).read_bytes())["uid"] == uid:
+            shutil.rmtree(folder)  # our own, with files changed or lost since
+    part.replace(folder)
     found = read_results(folder, uid)
     if found is None:
         raise StorageError(f"Files of the result for {uid} changed while they were written.")

@@ -24,6 +24,7 @@ from isocenter.core import (
     Result,
     StatusError,
 )
+from isocenter.transfer.layout import PRIVATE, segment
 from isocenter.transfer.manifest import Lines
 from isocenter.transfer.patience import TRIES, Pace, Pause, again
 from isocenter.transfer.scan import LocalInstance, LocalSeries
@@ -67,6 +68,7 @@ class SeriesUploaded:
     seconds: float = 0.0
     why: str = ""
     code: str = ""
+    failure: IsocenterError | None = None  # what `why` tells, where it was an error of the whole series
 
     @property
     def whole(self) -> bool:
@@ -103,6 +105,11 @@ class Journal(Lines):
         if sent:
             self.append({"to": destination, "series": series_uid, "sent": sent})
             self._sent.setdefault((destination, series_uid), {}).update(sent)
+
+
+def journal_of(root: Path, series_uid: str) -> Journal:
+    """The journal of one series, kept out of sight below a download folder."""
+    return Journal(root / PRIVATE / "uploads" / f"{segment(series_uid)}.jsonl")
 
 
 async def upload_to_qure(
@@ -208,7 +215,7 @@ async def send_all(
         except IsocenterError as error:
             if isinstance(error, MissingCredentials) or (isinstance(error, StatusError) and error.status in (401, 403)):
                 raise
-            result.why, result.code = " ".join(str(error).split()), error.code
+            result.why, result.code, result.failure = " ".join(str(error).split()), error.code, error
         if result.refused and not result.why:
             result.why = f"{len(result.refused)} of {result.instances} files were refused: {result.refused[0].why}"
             result.code = "refused"

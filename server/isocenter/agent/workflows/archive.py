@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
 from isocenter.agent.present import Link, Presentation, mentions, save_answer, table_text
 from isocenter.agent.toolbox import Toolbox
-from isocenter.agent.workflows.kind import SERIES, UID, Report, Stuck, Work, Workflow, meanwhile, side_by_side
+from isocenter.agent.workflows.kind import (
+    MOST_SECONDS,
+    SERIES,
+    UID,
+    WAIT,
+    Report,
+    StillRunning,
+    Stuck,
+    Work,
+    Workflow,
+    side_by_side,
+)
 from isocenter.core.findings import did_you_mean
+
+if TYPE_CHECKING:
+    from isocenter.core import ApiClient
+    from isocenter.transfer.manifest import Outcome, SeriesFacts
+    from isocenter.transfer.mirror import Report as DownloadReport
 
 COLUMNS = (
     "SeriesInstanceUID",
@@ -155,10 +170,39 @@ async def _hint(work: Work) -> str:
     return ""
 
 
+class Fetching:
+    """A download of many series, as a job."""
+
+    def __init__(self, tcia: ApiClient, wanted: list[SeriesFacts], root: Path) -> None:
+        self._tcia, self._wanted, self._root = tcia, wanted, root
+        self.outcomes: list[Outcome] = []
+        self.arrived, self.total = 0, sum(max(facts.size, 0) for facts in wanted)
+        self.report: DownloadReport | None = None
+
+    async def run(self) -> None:
+        """Fetch what is not there."""
+        from isocenter.transfer.mirror import download_many
+
+        self.report = await download_many(
+            self._tcia, self._wanted, self._root, on_outcome=self._ended, on_bytes=self._more
+        )
+
+    def _ended(self, _: SeriesFacts, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+    def _more(self, size: int) -> None:
+        self.arrived += size
+
+    @property
+    def words(self) -> str:
+        """How far it is."""
+        mb = f"{self.arrived / 1e6:.1f} of {self.total / 1e6:.1f} MB"
+        return f"{len(self.outcomes)} of {len(self._wanted)} series, {mb}"
+
+
 async def fetch_series(work: Work) -> Presentation:
     """Download what is not there yet, series by series, each visible only when whole."""
-    from isocenter.transfer.manifest import Outcome, SeriesFacts, facts_of, read_selection, shared_list
-    from isocenter.transfer.mirror import download_many
+    from isocenter.transfer.manifest import facts_of, read_selection, shared_list
 
     source = work.one_of("series_uids", "shared_list", "manifest")
     tcia, root = work.client("tcia"), work.target("folder", work.series_root)
@@ -168,27 +212,17 @@ async def fetch_series(work: Work) -> Presentation:
         uids = await shared_list(tcia, work.given["shared_list"])
     else:
         uids = await anyio.to_thread.run_sync(read_selection, work.local("manifest"))
-    wanted: list[SeriesFacts] = [facts async for facts in facts_of(tcia, uids)]
-    total = sum(max(facts.size, 0) for facts in wanted)
-    arrived, finished, outcomes = 0, 0, list[Outcome]()
+    key = f"fetch {root} {' '.join(uids)}"
+    wanted = [] if key in work.toolbox.jobs else [facts async for facts in facts_of(tcia, uids)]
 
-    def on_outcome(_: SeriesFacts, outcome: Outcome) -> None:
-        nonlocal finished
-        finished += 1
-        outcomes.append(outcome)
+    async def tell(job: Fetching) -> None:
+        await work.report(job.arrived, max(job.total, job.arrived) or None, job.words)
 
-    def on_bytes(more: int) -> None:
-        nonlocal arrived
-        arrived += more
-
-    async def tell() -> None:
-        mb = f"{arrived / 1e6:.1f} of {total / 1e6:.1f} MB"
-        await work.report(arrived, max(total, arrived) or None, f"{finished} of {len(wanted)} series, {mb}")
-
-    async with meanwhile(tell):
-        report = await download_many(tcia, wanted, root, on_outcome=on_outcome, on_bytes=on_bytes)
-    await work.report(max(total, arrived), max(total, arrived) or None, f"{finished} of {len(wanted)} series")
-    if report.failed == len(wanted) and wanted:
+    job, over = await work.toolbox.jobs.follow(key, lambda: Fetching(tcia, wanted, root), work.patience, tell)
+    report, outcomes = job.report, job.outcomes
+    if not over or report is None:
+        return work.running(f"{job.words} so far, into {root}.", folder=str(root), done=len(outcomes))
+    if report.failed == len(uids) and uids:
         raise Stuck(f"No series was downloaded. {report.stopped or report.failures[0].why}")
     rows: list[dict[str, Any]] = [
         {
@@ -204,6 +238,7 @@ async def fetch_series(work: Work) -> Presentation:
         for outcome in outcomes
     ]
     body: dict[str, Any] = {
+        "state": "done",
         "folder": str(root),
         "done": report.done,
         "there_before": report.skipped,
@@ -242,9 +277,40 @@ def downloaded(root: Path, series_uid: str) -> Path | None:
     return None
 
 
-async def on_disk(toolbox: Toolbox, series_uid: str, report: Report, most_bytes: int = MOST_BYTES) -> Path:
-    """The folder of a series, downloaded now if it is not there. Raises Stuck for one of more than `most_bytes`."""
-    from isocenter.transfer.download import UnknownSeries, download_series
+class Bringing:
+    """A download of one series, as a job."""
+
+    def __init__(self, tcia: ApiClient, facts: SeriesFacts, root: Path) -> None:
+        self._tcia, self._facts, self._root = tcia, facts, root
+        self.done, self.total = 0, max(facts.size, 0)
+        self.folder: Path | None = None
+
+    async def run(self) -> None:
+        """Fetch it. Raises what `download_series` raises."""
+        from isocenter.transfer.download import download_series
+
+        found = await download_series(
+            self._tcia, self._facts.series_uid, self._root, expect=self._facts, progress=self._progress
+        )
+        self.folder = found.folder
+
+    async def _progress(self, done: int, _total: int | None) -> None:
+        self.done = done
+
+    @property
+    def words(self) -> str:
+        """How far it is."""
+        return f"{self.done / 1e6:.1f} of {self.total / 1e6:.1f} MB"
+
+
+async def on_disk(
+    toolbox: Toolbox, series_uid: str, report: Report, *, seconds: float = MOST_SECONDS, most_bytes: int = MOST_BYTES
+) -> Path:
+    """The folder of a series, downloaded now if it is not there.
+
+    Raises Stuck for one of more than `most_bytes`, and StillRunning when it is not there after `seconds`: the download goes on.
+    """
+    from isocenter.transfer.download import UnknownSeries
     from isocenter.transfer.manifest import facts_of
 
     root = toolbox.settings.download_dir / SERIES
@@ -258,15 +324,15 @@ async def on_disk(toolbox: Toolbox, series_uid: str, report: Report, most_bytes:
         raise Stuck(
             f"Series {series_uid} has {facts.size / 1e6:.0f} MB and is not on this computer. Call fetch_series with it first."
         )
-    last = 0.0
 
-    async def progress(done: int, total: int | None) -> None:
-        nonlocal last
-        if time.monotonic() - last > 0.2:
-            last = time.monotonic()
-            await report(done, total, f"downloading: {done / 1e6:.1f} MB" + (f" of {total / 1e6:.1f}" if total else ""))
+    async def tell(job: Bringing) -> None:
+        await report(job.done, max(job.total, job.done) or None, f"downloading: {job.words}")
 
-    return (await download_series(tcia, series_uid, root, expect=facts, progress=progress)).folder
+    key = f"bring {root} {series_uid}"
+    job, over = await toolbox.jobs.follow(key, lambda: Bringing(tcia, facts, root), seconds, tell)
+    if not over or job.folder is None:
+        raise StillRunning(f"Series {series_uid} is being downloaded, {job.words} so far.")
+    return job.folder
 
 
 FIND = Workflow(
@@ -313,8 +379,8 @@ FETCH = Workflow(
     title="Download TCIA series to a folder",
     description=(
         "Download DICOM series of The Cancer Imaging Archive to a folder on this computer, unpacked and verified: by UIDs, by the name "
-        "of a shared list, or by a .tcia or CSV manifest. What is there already is kept, so it may be repeated after a failure. "
-        "Next: preview_series, analyse_series or open_case."
+        "of a shared list, or by a .tcia or CSV manifest. What is there already is kept. A long "
+        "download goes on after 45 seconds; the same call follows it. Next: preview_series, analyse_series or open_case."
     ),
     effect="read",
     apis=("tcia",),
@@ -324,8 +390,10 @@ FETCH = Workflow(
         "shared_list": {"type": "string", "minLength": 1, "description": "Exact name of a shared list."},
         "manifest": {"type": "string", "minLength": 1, "description": "Path of a .tcia, CSV or plain list of UIDs."},
         "folder": {"type": "string", "description": "Where to; the download folder if left out."},
+        "wait_seconds": WAIT,
     },
     output={
+        "state": {"type": "string"},
         "folder": {"type": "string"},
         "done": {"type": "integer"},
         "there_before": {"type": "integer"},
@@ -333,6 +401,7 @@ FETCH = Workflow(
         "rows": {"type": "array", "items": {"type": "object"}},
         "all": {"type": "string"},
         "stopped": {"type": "string"},
+        "next": {"type": "object"},
     },
     idempotent=True,
 )

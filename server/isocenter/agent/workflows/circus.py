@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,141 +12,79 @@ import anyio.to_thread
 
 from isocenter.agent.present import Presentation
 from isocenter.agent.workflows.archive import downloaded, on_disk
-from isocenter.agent.workflows.kind import MOST_SECONDS, UID, Stuck, Work, Workflow, words
-from isocenter.core import FileSource, Result, StatusError
-
-FILES, BYTES = 60, 64 << 20  # most of one upload
-
+from isocenter.agent.workflows.kind import UID, WAIT, Stuck, Work, Workflow, words
 
 # -- opening ---------------------------------------------------------------------------------------------------------
 
 
 async def open_case(work: Work) -> Presentation:
     """Find project and domain, bring the series there if it is not, open the case, and read it back."""
-    from isocenter.transfer.manifest import facts_of
-    from isocenter.transfer.scan import LocalInstance, find_dicom
+    from isocenter.transfer import cases
+    from isocenter.transfer.scan import find_dicom
+    from isocenter.transfer.upload import journal_of
 
-    uid, local = work.given.get("series_uid", ""), list[LocalInstance]()
+    uid, local = work.given.get("series_uid", ""), None
     if work.one_of("series_uid", "folder") == "folder":
         found = await anyio.to_thread.run_sync(find_dicom, [work.local("folder")])
         if len(found.series) != 1:
             work.refuse(
                 "folder", f"a folder with the files of one series, not of {len(found.series)}", "Name its subfolder."
             )
-        ((uid, one),) = found.series.items()
-        local = one.instances
+        ((uid, local),) = found.series.items()
+    circus = work.client("circus")
     account = (await work.call("circus", "getFullLoginInfo")).data
-    project, domain = _project(work, account), work.given.get("domain") or account.get("defaultDomain")
-    domain = domain or next(iter(account["domains"]), "")
-    folder = None if local else await anyio.to_thread.run_sync(downloaded, work.series_root, uid)
-    if folder:
-        local = (await anyio.to_thread.run_sync(find_dicom, [folder])).series[uid].instances
-    there = await images_at_circus(work, uid)
-    expected, size = len(local), sum(instance.size for instance in local)
-    if not local and "tcia" in work.toolbox.clients and not there:
-        (facts,) = [facts async for facts in facts_of(work.client("tcia"), [uid])]
-        expected, size = facts.images, max(facts.size, 0)
-    if not there and not expected:
-        raise Stuck(f"Neither CIRCUS nor the archive has a series {uid}. Give a folder with its files.")
-    if there < expected:
-        host = urlsplit(work.client("circus").base_url).hostname
+    try:
+        project = cases.project_of(account, work.given.get("project", ""))
+    except cases.NoProject as error:
+        work.refuse("project", error.expected, "Give its name or identifier.")
+    domain = cases.domain_of(account, work.given.get("domain", ""))
+
+    there = await cases.images_there(circus, uid)
+    if not local:
+        folder = await anyio.to_thread.run_sync(downloaded, work.series_root, uid)
+        if not folder and not there:
+            if "tcia" not in work.toolbox.clients:
+                raise Stuck(f"Series {uid} is neither at CIRCUS nor on this computer. Give a folder with its files.")
+            folder = await on_disk(work.toolbox, uid, work.report, seconds=work.left)
+        if folder:
+            local = (await anyio.to_thread.run_sync(find_dicom, [folder])).series[uid]
+    sends = local is not None and there < len(local.instances)
+    if local and sends:
+        host = urlsplit(circus.base_url).hostname
         await work.ask(
-            f"Send {expected} DICOM files ({size / 1e6:.1f} MB) of series {uid}, pixel data and patient attributes included, to domain "
-            f"{domain} of the CIRCUS server {host}, and open a case of project {project['projectName']} from them?"
+            f"Send {len(local.instances)} DICOM files ({local.size / 1e6:.1f} MB) of series {uid}, pixel data and patient attributes "
+            f"included, to domain {domain} of the CIRCUS server {host}, and open a case of project {project['projectName']} from them?"
         )
-        if not local:
-            folder = await on_disk(work.toolbox, uid, work.report)
-            local = (await anyio.to_thread.run_sync(find_dicom, [folder])).series[uid].instances
-        await _send(work, str(domain), [(instance.path, instance.size) for instance in local])
-    entry = {"seriesUid": uid, "partialVolumeDescriptor": "auto"}
-    created: Result[Any] = await work.call(
-        "circus", "createCase", projectId=project["projectId"], series=[entry], tags=work.given.get("tags", [])
-    )
-    case_id = str(created.data["caseId"])
+
+        async def progress(sent: int, total: int) -> None:
+            await work.report(sent, total, f"sending to CIRCUS: {sent / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+        try:
+            with journal_of(work.toolbox.settings.download_dir, uid) as journal:
+                await cases.send_to_circus(
+                    circus, domain, local, journal=journal, progress=progress, give_up_after=work.left
+                )
+        except cases.NotImported as error:
+            return work.running(f"{error} No case was opened yet.", series_uid=uid)
+    case_id = await cases.create_case(circus, project["projectId"], uid, work.given.get("tags", []))
     case = (await work.call("circus", "getCase", caseId=case_id)).data
     volume = case["revisions"][0]["series"][0].get("partialVolumeDescriptor") or {}
     body: dict[str, Any] = {
+        "state": "done",
         "case_id": case_id,
         "project": project["projectName"],
         "series_uid": uid,
         "volume": volume,
         "tags": case["tags"],
-        "uploaded": there < expected,
+        "uploaded": sends,
     }
     text = (
         f"Case {case_id} of project {project['projectName']} is open: series {uid}, images {volume.get('start')} to {volume.get('end')} "
         f"step {volume.get('delta')}, tags {words(case['tags']) or 'none'}. "
-        + ("The series was uploaded. " if there < expected else "The series was at CIRCUS already. ")
+        + ("The series was uploaded. " if sends else "The series was at CIRCUS already. ")
         + "Next: add_case_labels, tag_cases or export_case_volumes."
     )
     return Presentation(text, body)
-
-
-def _project(work: Work, account: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The project that is meant. Raises InvalidArguments, naming those the user may write to."""
-    writable = [entry["project"] for entry in account["accessibleProjects"] if "write" in entry["roles"]]
-    wanted = work.given.get("project", "").casefold()
-    found = [
-        project
-        for project in writable
-        if not wanted or wanted in (project["projectId"].casefold(), project["projectName"].casefold())
-    ]
-    if len(found) != 1:
-        names = ", ".join(project["projectName"] for project in writable) or "none: the account may write to no project"
-        work.refuse(
-            "project", f"one of the projects this account may write to: {names}", "Give its name or identifier."
-        )
-    chosen: Mapping[str, Any] = found[0]
-    return chosen
-
-
-async def images_at_circus(work: Work, uid: str) -> int:
-    """How many images of a series the server has."""
-    try:
-        images = str((await work.call("circus", "getSeries", seriesUid=uid)).data["images"])
-    except StatusError as error:
-        if error.status != 404:
-            raise
-        return 0
-    ends = [part.partition("-") for part in images.split(",") if part]
-    return sum(int(last or first) - int(first) + 1 for first, _, last in ends)
-
-
-async def _send(work: Work, domain: str, files: list[tuple[Path, int]]) -> None:
-    """Upload files in batches and wait until each is imported."""
-    sent, total, started = 0, sum(size for _, size in files), time.monotonic()
-    while files:
-        batch, size = [files[0]], files[0][1]
-        for path, more in files[1:FILES]:
-            if size + more > BYTES:
-                break
-            batch.append((path, more))
-            size += more
-        files = files[len(batch) :]
-        sources = [FileSource(length, path=path) for path, length in batch]
-        task = (await work.call("circus", "uploadSeries", domain=domain, files=sources)).data["taskId"]
-        state = await _ended(work, task, started + 10 * MOST_SECONDS)
-        if state is None or state["status"] != "finished":
-            why = (state or {}).get("errorMessage") or "it is still being imported"
-            raise Stuck(
-                f"The import of the series did not finish ({why}; task {task}). No case was opened. Call open_case again in a while; "
-                "what is imported then is not sent again."
-            )
-        sent += size
-        await work.report(sent, total, f"sending to CIRCUS: {sent / 1e6:.1f} of {total / 1e6:.1f} MB")
-
-
-async def _ended(work: Work, task: str, until: float) -> dict[str, Any] | None:
-    """The task once it is over, or None when it is not over in time; asks at growing intervals."""
-    pause = 0.1
-    while True:
-        state: dict[str, Any] = (await work.call("circus", "getTask", taskId=task)).data
-        if state["status"] != "processing":
-            return state
-        if time.monotonic() >= until:
-            return None
-        await anyio.sleep(min(pause, max(0.0, until - time.monotonic())))
-        pause = min(5.0, pause * 1.5)
 
 
 # -- tagging and exporting -------------------------------------------------------------------------------------------
@@ -176,7 +113,9 @@ async def tag_cases(work: Work) -> Presentation:
 
 async def export_case_volumes(work: Work) -> Presentation:
     """Start an export, or go on with one; wait, and fetch the archive."""
-    until = time.monotonic() + work.given.get("wait_seconds", MOST_SECONDS)
+    from isocenter.transfer.cases import task_ended
+
+    until = time.monotonic() + work.patience
     if work.one_of("case_ids", "task_id") == "case_ids":
         cases = list(dict.fromkeys(work.given["case_ids"]))
         packing = work.given.get("labels", "isolated")
@@ -184,7 +123,7 @@ async def export_case_volumes(work: Work) -> Presentation:
         task = str(started.data["taskId"])
     else:
         task = work.given["task_id"]
-    state = await _ended(work, task, until)
+    state = await task_ended(work.client("circus"), task, until)
     if state is None:
         arguments = {"task_id": task, **({"folder": work.given["folder"]} if "folder" in work.given else {})}
         running: dict[str, Any] = {
@@ -250,12 +189,14 @@ OPEN = Workflow(
         "tags": TAGS,
     },
     output={
+        "state": {"type": "string"},
         "case_id": {"type": "string"},
         "project": {"type": "string"},
         "series_uid": {"type": "string"},
         "volume": {"type": "object"},
         "tags": {"type": "array", "items": {"type": "string"}},
         "uploaded": {"type": "boolean"},
+        "next": {"type": "object"},
     },
     confirm="Send the series {series_uid} {folder} to the CIRCUS server if it is not there, and open a case in project {project}?",
 )
@@ -304,7 +245,7 @@ EXPORT = Workflow(
             "description": "One file a label, or one for all.",
         },
         "folder": {"type": "string", "description": "Where to; the download folder if left out."},
-        "wait_seconds": {"type": "integer", "minimum": 0, "maximum": MOST_SECONDS},
+        "wait_seconds": WAIT,
     },
     output={
         "state": {"type": "string"},

@@ -56,7 +56,7 @@ async def folder_of(work: Work) -> Path:
     """The folder an image workflow works on: given, or that of a series, downloaded if needed."""
     if work.one_of("series_uid", "folder") == "folder":
         return work.local("folder")
-    return await on_disk(work.toolbox, work.given["series_uid"], work.report)
+    return await on_disk(work.toolbox, work.given["series_uid"], work.report, seconds=work.left)
 
 
 async def preview_series(work: Work) -> Presentation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,12 @@ MOST_SECONDS = 45  # longest wait inside one call: hosts give up after 60
 
 SERIES = "series"  # the folder of downloaded series, below the download folder
 UID: dict[str, Any] = {"type": "string", "format": "dicom-uid"}
+WAIT: dict[str, Any] = {
+    "type": "integer",
+    "minimum": 0,
+    "maximum": MOST_SECONDS,
+    "description": f"Longest wait in this call, {MOST_SECONDS} if left out.",
+}
 
 
 class InvalidArguments(IsocenterError):
@@ -38,6 +45,12 @@ class InvalidArguments(IsocenterError):
         self.findings = tuple(findings)
         count = "1 problem" if len(self.findings) == 1 else f"{len(self.findings)} problems"
         super().__init__(f"{name}: {count}, nothing was sent.\n{listed(self.findings)}")
+
+
+class StillRunning(IsocenterError):
+    """The time of one call is over, the work is not: it goes on, and the same call finds it again."""
+
+    code = "running"
 
 
 class Stuck(IsocenterError):
@@ -60,6 +73,23 @@ class Work:
     given: Mapping[str, Any]
     ask: Ask
     report: Report
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        """Seconds this call may still take."""
+        return max(0.0, self.started + MOST_SECONDS - time.monotonic())
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for what may go on without this call."""
+        return min(self.left, float(self.given.get("wait_seconds", MOST_SECONDS)))
+
+    def running(self, text: str, **more: Any) -> Presentation:
+        """What a call answers whose work goes on: the handle is the call itself."""
+        again = {"tool": self.workflow.name, "arguments": dict(self.given)}
+        text = f"{text} It goes on; call {self.workflow.name} again with the same arguments to follow it."
+        return Presentation(text, {"state": "running", **more, "next": again})
 
     def client(self, api: str) -> ApiClient:
         """The client of one API."""
@@ -256,11 +286,16 @@ async def meanwhile(tell: Callable[[], Awaitable[None]], every: float = 0.5) -> 
         raise failure
 
 
+def asks(effect: Effect, toolbox: Toolbox) -> bool:
+    """Whether a person is asked before a call of this effect."""
+    return effect in ("send", "destroy") and effect not in toolbox.settings.allow
+
+
 async def consent(
     name: str, effect: Effect, toolbox: Toolbox, question: str, confirm: Callable[[str], Awaitable[bool | None]]
 ) -> None:
     """Return when a call may go on: the operator allows its effect, or a person says yes. Raises Declined."""
-    if effect not in ("send", "destroy") or effect in toolbox.settings.allow:
+    if not asks(effect, toolbox):
         return
     answer = await confirm(question)
     if answer is None:

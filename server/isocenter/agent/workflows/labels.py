@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from isocenter.agent.present import Presentation
-from isocenter.agent.workflows.circus import ID, images_at_circus
+from isocenter.agent.workflows.circus import ID
 from isocenter.agent.workflows.kind import UID, Stuck, Work, Workflow
 from isocenter.core import FileSource
 
@@ -23,6 +23,8 @@ _locks: WeakValueDictionary[tuple[str, str], anyio.Lock] = WeakValueDictionary()
 
 async def add_case_labels(work: Work) -> Presentation:
     """Read the case, store the masks, save all that was there and the new labels as one revision, and read it back."""
+    from isocenter.transfer.cases import images_there
+
     case_id = work.given["case_id"]
     key = (work.client("circus").base_url, case_id)
     lock = _locks.setdefault(key, anyio.Lock())
@@ -35,7 +37,7 @@ async def add_case_labels(work: Work) -> Presentation:
             uids = ", ".join(entry["seriesUid"] for entry in series)
             work.refuse("series_uid", f"one series of the case: {uids}", "Give the UID of the series to label.")
         facts = (await work.call("circus", "getSeries", seriesUid=chosen[0]["seriesUid"])).data
-        depth = await images_at_circus(work, chosen[0]["seriesUid"])
+        depth = await images_there(work.client("circus"), chosen[0]["seriesUid"])
         limits = (int(facts.get("width") or 0), int(facts.get("height") or 0), depth)
         made = [await _label(work, index, label, limits) for index, label in enumerate(work.given["labels"])]
         for done, (_, blob) in enumerate(made, 1):

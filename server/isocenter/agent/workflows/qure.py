@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import anyio.to_thread
@@ -13,34 +13,33 @@ import msgspec
 
 from isocenter.agent.present import Presentation, table_text
 from isocenter.agent.workflows.archive import downloaded, on_disk
-from isocenter.agent.workflows.kind import MOST_SECONDS, UID, Stuck, Work, Workflow, meanwhile
+from isocenter.agent.workflows.kind import UID, WAIT, Stuck, Work, Workflow, meanwhile
 from isocenter.core import IsocenterError
 from isocenter.core.auth import authorize
 
-XRAYS = frozenset({"CR", "DX"})
+if TYPE_CHECKING:
+    from isocenter.core import ApiClient
+    from isocenter.transfer.scan import LocalSeries
+    from isocenter.transfer.upload import SeriesUploaded
+
 MOST_SERIES = 20
 
 
 async def analyse_series(work: Work) -> Presentation:
     """Send what was not sent yet, start the analysis, wait a little. What a person is asked names files, bytes and destination."""
-    from isocenter.transfer.manifest import facts_of
+    from isocenter.transfer.results import XRAY
     from isocenter.transfer.scan import find_dicom
-    from isocenter.transfer.upload import Journal, destination_of, upload_to_qure
+    from isocenter.transfer.upload import Journal, destination_of
 
-    started, qure, uid = time.monotonic(), work.client("qure"), work.given.get("series_uid", "")
+    qure, uid = work.client("qure"), work.given.get("series_uid", "")
     source = work.one_of("series_uid", "folder")
     authorize(qure.contract.operations["uploadStudies"], qure.credentials)  # before anyone is bothered
     folder = await anyio.to_thread.run_sync(downloaded, work.series_root, uid) if uid else work.local(source)
     host = urlsplit(qure.base_url).hostname
-    asked = False
     if folder is None:
         if "tcia" not in work.toolbox.clients:
             raise Stuck(f"Series {uid} is not on this computer. Give the folder with its files.")
-        (facts,) = [facts async for facts in facts_of(work.client("tcia"), [uid])]
-        if not facts.known:
-            raise Stuck(f"The archive has no public series {uid}. find_series lists what there is.")
-        await work.ask(_question(facts.images, facts.size, f"series {uid}, which is downloaded first", str(host)))
-        folder, asked = await on_disk(work.toolbox, uid, work.report), True
+        folder = await on_disk(work.toolbox, uid, work.report, seconds=work.left)
     found = await anyio.to_thread.run_sync(find_dicom, [folder])
     if not found.series:
         raise Stuck(f"There are no DICOM files in {folder}.")
@@ -49,28 +48,27 @@ async def analyse_series(work: Work) -> Presentation:
             f"{folder} holds {len(found.series)} series; at most {MOST_SERIES} are analysed in one call. Name a subfolder."
         )
     series = list(found.series.values())
-    with Journal(work.toolbox.settings.download_dir / "qure-uploads.jsonl") as journal:
-        to = destination_of(qure.base_url, qure.credentials.get("source") or "")
+    to = destination_of(qure.base_url, qure.credentials.get("source") or "")
+    key = f"send {to} {folder}"
+    noted = work.toolbox.settings.download_dir / "qure-uploads.jsonl"
+    with Journal(noted) as journal:
         left = [
             instance
             for one in series
             for instance in one.instances
             if not journal.has(to, one.series_instance_uid, instance)
         ]
+    if left and key not in work.toolbox.jobs:
         size = sum(instance.size for instance in left)
-        if left and not asked:
-            await work.ask(_question(len(left), size, f"{len(series)} series in {folder}", str(host)))
-        sent, total = 0, sum(one.size for one in series)
+        await work.ask(_question(len(left), size, f"{len(series)} series in {folder}", str(host)))
 
-        def progress(more: int) -> None:
-            nonlocal sent
-            sent += more
+    async def tell(job: Sending) -> None:
+        await work.report(job.sent, job.total, f"sending: {job.words}")
 
-        async def tell() -> None:
-            await work.report(sent, total, f"sending: {sent / 1e6:.1f} of {total / 1e6:.1f} MB")
-
-        async with meanwhile(tell):
-            uploaded = await upload_to_qure(qure, series, journal=journal, progress=progress)
+    job, over = await work.toolbox.jobs.follow(key, lambda: Sending(qure, series, noted), work.left, tell)
+    if not over:
+        return work.running(f"{job.words} sent to Qure.ai so far.", rows=[])
+    uploaded, total = job.uploaded, job.total
     if failed := [one for one in uploaded if not one.whole]:
         raise Stuck(
             f"{failed[0].sent + failed[0].before} of {failed[0].instances} files of series {failed[0].series_uid} are at Qure.ai, the "
@@ -78,12 +76,36 @@ async def analyse_series(work: Work) -> Presentation:
         )
     wanted: list[tuple[str, bool]] = []
     for one in series:
-        if one.modality in XRAYS:
+        if one.modality in XRAY:
             wanted += [(instance.sop_instance_uid, True) for instance in one.instances]
         else:
             await qure.call("startComputation", {"SeriesInstanceUID": one.series_instance_uid})
             wanted.append((one.series_instance_uid, False))
-    return await _followed(work, wanted, started, total)
+    return await _followed(work, wanted, total)
+
+
+class Sending:
+    """An upload, as a job."""
+
+    def __init__(self, qure: ApiClient, series: list[LocalSeries], journal: Path) -> None:
+        self._qure, self._series, self._journal = qure, series, journal
+        self.sent, self.total = 0, sum(one.size for one in series)
+        self.uploaded: list[SeriesUploaded] = []
+
+    async def run(self) -> None:
+        """Send what the journal does not have."""
+        from isocenter.transfer.upload import Journal, upload_to_qure
+
+        with Journal(self._journal) as journal:
+            self.uploaded = await upload_to_qure(self._qure, self._series, journal=journal, progress=self._more)
+
+    def _more(self, size: int) -> None:
+        self.sent += size
+
+    @property
+    def words(self) -> str:
+        """How far it is."""
+        return f"{self.sent / 1e6:.1f} of {self.total / 1e6:.1f} MB"
 
 
 def _question(files: int, size: int, what: str, host: str) -> str:
@@ -96,16 +118,14 @@ def _question(files: int, size: int, what: str, host: str) -> str:
 async def follow_analysis(work: Work) -> Presentation:
     """Go on waiting for analyses that were started."""
     wanted = [(uid, bool(work.given.get("xray"))) for uid in dict.fromkeys(work.given["uids"])]
-    return await _followed(work, wanted, time.monotonic(), 0)
+    return await _followed(work, wanted, 0)
 
 
-async def _followed(work: Work, wanted: list[tuple[str, bool]], started: float, reported: float) -> Presentation:
+async def _followed(work: Work, wanted: list[tuple[str, bool]], reported: float) -> Presentation:
     """Wait for results for what is left of the time of this call, save them, and say how to go on with the others."""
     from isocenter.transfer.results import INDEX, ResultsLate, ResultsOnDisk, ResultWanted, fetch_many
 
     root = work.target("save_to", work.toolbox.settings.download_dir / "results")
-    most = min(work.given.get("wait_seconds", MOST_SECONDS), MOST_SECONDS)
-    patience = max(0.0, most - (time.monotonic() - started))
     asked = [ResultWanted(uid, root / uid, xray) for uid, xray in wanted]
     begun = time.monotonic()
 
@@ -115,7 +135,7 @@ async def _followed(work: Work, wanted: list[tuple[str, bool]], started: float, 
 
     async with meanwhile(tell, 1.0):
         # What a service says finally (no use case, not uploaded) is told for each series; it ends none of the others.
-        outcomes = await fetch_many(work.client("qure"), asked, give_up_after=patience, start=False)
+        outcomes = await fetch_many(work.client("qure"), asked, give_up_after=work.patience, start=False)
     rows: list[dict[str, Any]] = []
     details: list[dict[str, Any]] = []
     waiting: list[ResultWanted] = []
@@ -178,12 +198,6 @@ def _index(path: Path) -> dict[str, Any]:
     return found
 
 
-WAIT: dict[str, Any] = {
-    "type": "integer",
-    "minimum": 0,
-    "maximum": MOST_SECONDS,
-    "description": f"Longest wait in this call, {MOST_SECONDS} if left out.",
-}
 RESULT: dict[str, Any] = {
     "state": {"type": "string"},
     "rows": {"type": "array", "items": {"type": "object"}},
