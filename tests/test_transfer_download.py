@@ -541,6 +541,63 @@ async def test_what_was_whole_when_a_job_died_is_not_fetched_again(tmp_path: Pat
     assert sorted(archive.asked) == sorted(["getSeries", "getSOPInstanceUIDs", *["getSingleImage"] * (5 - len(whole))])
 
 
+async def test_what_a_power_cut_tore_is_fetched_again(tmp_path: Path) -> None:
+    archive, trouble = Archive(), list[Any]()
+    aside = tmp_path / ".isocenter" / "partial" / SERIES
+    aside.mkdir(parents=True)
+    for uid in list(archive.files)[:4]:
+        (aside / f"{uid}.dcm").write_bytes(archive.files[uid])
+    torn = next(iter(archive.files))
+    (aside / f"{torn}.dcm").write_bytes(archive.files[torn][:-1])
+    async with archive.client() as tcia:
+        found = await download_series(tcia.client, SERIES, tmp_path, pause=Pauses(), trouble=trouble.append)
+    assert found.md5 == archive.md5
+    assert len(trouble) == 1
+
+
+@pytest.mark.parametrize("at_once", [pytest.param(True, id="file system"), pytest.param(False, id="file by file")])
+async def test_a_series_is_on_the_disk_before_it_is_in_its_place(
+    at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive, synced = Archive(), list[set[str]]()
+    aside, target = tmp_path / ".isocenter" / "partial" / SERIES, tmp_path / "FAKE" / "PAT-0001" / "2.25.1000" / SERIES
+
+    def sync(handle: Any) -> int:
+        assert not target.exists()
+        synced.append({path.name for path in aside.iterdir()})
+        return 0
+
+    monkeypatch.setattr(on_disk, "_SYNCFS", sync if at_once else None)
+    monkeypatch.setattr("os.fsync", sync)
+    async with archive.client() as tcia:
+        await download_series(tcia.client, SERIES, tmp_path)
+    everything = {path.name for path in target.iterdir()}
+    assert len(everything) == 8
+    assert synced == [everything] * (1 if at_once else 8)
+
+
+async def test_a_disk_that_fails_at_the_end_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_disk, "_SYNCFS", lambda _: -1)
+    monkeypatch.setattr("ctypes.get_errno", lambda: errno.EIO)
+    async with Archive().client() as tcia:
+        with pytest.raises(StorageError, match="cannot be written"):
+            await download_series(tcia.client, SERIES, tmp_path)
+    assert not (tmp_path / "FAKE").exists()
+
+
+async def test_images_too_large_for_memory_are_written_as_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_disk, "WHOLE", 4000)
+    archive = Archive(images=1)
+    archive.files = {uid: dicom(uid, pad=3_000_000) for uid in archive.files}
+    async with archive.client() as tcia:
+        found = await download_series(tcia.client, SERIES, tmp_path)
+    assert found.md5 == archive.md5
+    for uid, data in archive.files.items():
+        assert (found.folder / f"{uid}.dcm").read_bytes() == data
+
+
 async def test_cancelling_leaves_nothing_half_written(tmp_path: Path) -> None:
     archive = Archive(images=40)
 
@@ -590,7 +647,7 @@ async def test_a_full_disk_is_said_and_gives_back_its_space(tmp_path: Path, monk
     archive, kept = Archive(), on_disk.Part.write
 
     def full(self: Any, data: bytes) -> None:
-        if self.path.name == ".3.part":
+        if self.path.endswith(".3.part"):
             raise OSError(errno.ENOSPC, "No space left on device")
         kept(self, data)
 

@@ -22,6 +22,7 @@ from isocenter.cli_transfer import app
 from isocenter.core import IsocenterError, Limits, StatusError, StorageError, TransportError
 from isocenter.sandbox.app import Running
 from isocenter.sandbox.faults import switch
+from isocenter.transfer.layout import PRIVATE
 from isocenter.transfer.manifest import facts_of_filter
 from isocenter.transfer.mirror import download_many
 from isocenter.transfer.results import (
@@ -168,6 +169,10 @@ def _content(path: str) -> tuple[int, bytes]:
     return (403, b"<Error><Message>Request has expired</Message></Error>") if "old" in path else (200, CONTENT[name])
 
 
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != PRIVATE)
+
+
 async def test_all_files_are_fetched_and_listed_and_not_fetched_again(tmp_path: Path) -> None:
     with store(_content) as url:
         files = {kind: [f"{url}/a/{kind}-1.dat?x=1&signature=a%2Fb%3D"] for kind in CONTENT}
@@ -182,6 +187,9 @@ async def test_all_files_are_fetched_and_listed_and_not_fetched_again(tmp_path: 
             assert transport.asked == ["results"]
             (found.folder / "pdf-1.pdf").write_bytes(b"damaged")
             assert read_results(found.folder, UID) is None
+            killed = tmp_path / "r" / f".{UID}.part"
+            killed.mkdir()
+            assert not (await fetch_results(qure.client, UID, found.folder)).skipped
     index = json.loads((found.folder / "index.json").read_text())
     assert [file["name"] for file in index["files"]] == [
         "hl7-1.hl7",
@@ -193,7 +201,7 @@ async def test_all_files_are_fetched_and_listed_and_not_fetched_again(tmp_path: 
     ]
     for file in index["files"]:
         assert file["sha256"] == hashlib.sha256(CONTENT[file["kind"]]).hexdigest()
-    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [UID]
+    assert _names(tmp_path / "r") == [UID]
 
 
 async def test_expired_addresses_are_asked_for_again(tmp_path: Path) -> None:
@@ -210,7 +218,7 @@ async def test_expired_addresses_are_asked_for_again(tmp_path: Path) -> None:
             with pytest.raises(ResultsExpired, match="403"):
                 await fetch_results(qure.client, UID, tmp_path / "other", pause=Pauses())
         assert len(transport.asked) == 3
-    assert [path.name for path in tmp_path.iterdir()] == [UID]
+    assert _names(tmp_path) == [UID]
 
 
 async def test_failures_leave_nothing_behind_and_addresses_in_the_clear_are_refused(tmp_path: Path) -> None:
@@ -223,7 +231,7 @@ async def test_failures_leave_nothing_behind_and_addresses_in_the_clear_are_refu
         async with client(Qure(done(sc=[address]))) as qure:
             with pytest.raises(error):
                 await fetch_results(qure.client, UID, tmp_path / UID)
-    assert list(tmp_path.iterdir()) == []
+    assert _names(tmp_path) == []
     (tmp_path / UID).write_text("in the way")
     async with client(Qure(done())) as qure:
         with pytest.raises(StorageError):

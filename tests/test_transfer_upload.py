@@ -17,7 +17,12 @@ from typing import Any
 import httpx
 import pydicom
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 from transfer_fakes import SERIES, STUDY, Pauses, dicom, lines
 from typer.testing import CliRunner
 
@@ -25,6 +30,7 @@ from isocenter.cli_transfer import app
 from isocenter.core import FileSource, Limits, MissingCredentials, StatusError
 from isocenter.sandbox.app import Running
 from isocenter.sandbox.multipart import PartData, PartEnd, PartStart, Splitter
+from isocenter.transfer import scan
 from isocenter.transfer.scan import NotDicom, find_dicom, read_header
 from isocenter.transfer.stow import Insecure, contract, store_to_dicomweb
 from isocenter.transfer.upload import Journal, upload_to_qure
@@ -93,6 +99,44 @@ def test_what_stands_before_the_uids_does_not_hide_them(tmp_path: Path) -> None:
     dataset.add_new(0x00091001, "OB", bytes(40_000))
     dataset.save_as(path)
     assert read_header(path).series_instance_uid == SERIES
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian], ids=lambda uid: uid.name)
+def test_nested_data_of_undefined_length_needs_no_second_reader(
+    syntax: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nested(depth: int) -> pydicom.Dataset:
+        item = pydicom.Dataset()
+        item.is_undefined_length_sequence_item = True
+        item.SOPInstanceUID, item.SeriesInstanceUID, item.CodeValue = "2.25.666", "2.25.667", "x"
+        if depth:
+            item.ReferencedSeriesSequence = [nested(depth - 1), nested(0)]
+            item["ReferencedSeriesSequence"].is_undefined_length = True
+        return item
+
+    path = tmp_path / "x"
+    path.write_bytes(dicom("2.25.5", syntax=syntax, DeidentificationMethodCodeSequence=[nested(3)]))
+    dataset = pydicom.dcmread(path)
+    dataset["DeidentificationMethodCodeSequence"].is_undefined_length = True
+    dataset.save_as(path)
+    data = path.read_bytes()
+    monkeypatch.setattr(scan, "_thorough", lambda _: {})
+    header = read_header(path)
+    assert (header.sop_instance_uid, header.series_instance_uid, header.modality) == ("2.25.5", SERIES, "CT")
+    # Cut anywhere before its series, it is never read wrongly.
+    for end in range(133, data.index(SERIES.encode()) + len(SERIES)):
+        path.write_bytes(data[:end])
+        with pytest.raises(NotDicom):
+            read_header(path)
+
+
+def test_nesting_without_end_is_no_dicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_thorough", lambda _: {})
+    start = dicom("2.25.5").partition(b"\x08\x00\x16\x00")[0]
+    path = tmp_path / "x"
+    path.write_bytes(start + b"\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff" * 5000)
+    with pytest.raises(NotDicom):
+        read_header(path)
 
 
 @pytest.mark.parametrize(

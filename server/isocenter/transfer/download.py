@@ -2,7 +2,8 @@
 
 A series is fetched into a private folder below the download folder and moved to its place in one step, together with the archive's
 LICENSE, a CITATION.txt and `series.json`, which lists every file with size and MD5 and says what was checked. Whoever finds a
-`series.json` may rely on it: no other state of a series is ever in place.
+`series.json` may rely on it: no other state of a series is ever in place, also after a power cut. What happens to the files later,
+`verify.py` finds out.
 
 The archive makes ZIPs on the fly, without length and without resume, so the unit of resume is the series. When a ZIP breaks off twice,
 or most images are there already, only the missing ones are fetched, one by one.
@@ -131,7 +132,7 @@ async def _as_zip(tcia: ApiClient, files: Arriving, progress: Progress | None) -
         async with tcia.stream("getImage", arguments) as stream:
             async for batch in _batches(stream):
                 # Meanwhile the connection goes on to receive, up to its own buffer.
-                await anyio.to_thread.run_sync(reader.feed, batch, limiter=_unpackers())
+                await anyio.to_thread.run_sync(_each, reader.feed, batch, limiter=_unpackers())
                 if progress:
                     await progress(files.arrived, files.total)
         reader.close()
@@ -157,19 +158,25 @@ def _unpackers() -> anyio.CapacityLimiter:
         return limiter
 
 
-async def _batches(stream: Stream) -> AsyncIterator[bytes]:
+async def _batches(stream: Stream) -> AsyncIterator[list[bytes]]:
+    """What arrives, in lists of pieces that are worth the way to a worker thread; not joined, which would hold them twice."""
     gathered, size = list[bytes](), 0
     try:
         async for piece in stream:
             gathered.append(piece)
             size += len(piece)
             if size >= BATCH:
-                yield b"".join(gathered)
+                yield gathered
                 gathered, size = [], 0
     except TransportError:
-        yield b"".join(gathered)  # what came before the break is worth keeping
+        yield gathered  # what came before the break is worth keeping
         raise
-    yield b"".join(gathered)
+    yield gathered
+
+
+def _each(take: Callable[[bytes], None], pieces: list[bytes]) -> None:
+    for piece in pieces:
+        take(piece)
 
 
 async def _one_by_one(tcia: ApiClient, files: Arriving, progress: Progress | None) -> None:
@@ -189,7 +196,8 @@ async def _one_by_one(tcia: ApiClient, files: Arriving, progress: Progress | Non
                     request = {"SeriesInstanceUID": uid, "SOPInstanceUID": sop_uid}
                     async with tcia.stream("getSingleImage", request) as stream:
                         async for batch in _batches(stream):
-                            await anyio.to_thread.run_sync(part.write, batch)
+                            await anyio.to_thread.run_sync(_each, part.write, batch)
+                    await anyio.to_thread.run_sync(part.close)
                     files.accept(part, sop_uid)
                 if progress:
                     await progress(files.arrived, files.total)

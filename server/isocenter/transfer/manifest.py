@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import importlib
 import io
 import os
@@ -217,8 +218,10 @@ class Lines:
 
     def append(self, *lines: Mapping[str, Any]) -> None:
         """Add lines with one write, so that those of several processes do not mix. Raises StorageError."""
+        data = b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
         try:
-            os.write(self._file, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+            if os.write(self._file, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise StorageError(f"{self.path}: {error.strerror}.") from error
 

@@ -13,15 +13,16 @@ from pathlib import Path
 HEAD = 1 << 14  # bytes read at first; enough for the UIDs of nearly every file
 BIG_ENDIAN, DEFLATED, IMPLICIT = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2"
 LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
-WANTED = {
-    (0x0008, 0x0016): "sop_class_uid",
-    (0x0008, 0x0018): "sop_instance_uid",
-    (0x0008, 0x0060): "modality",
-    (0x0020, 0x000D): "study_instance_uid",
-    (0x0020, 0x000E): "series_instance_uid",
+WANTED = {  # by tag as a little endian file has it: group in the low half, element in the high one
+    0x0016_0008: "sop_class_uid",
+    0x0018_0008: "sop_instance_uid",
+    0x0060_0008: "modality",
+    0x000D_0020: "study_instance_uid",
+    0x000E_0020: "series_instance_uid",
 }
-LAST = max(WANTED)
-ELEMENT, LENGTH = struct.Struct("<HH2sH").unpack_from, struct.Struct("<I").unpack_from
+LAST, TRANSFER_SYNTAX, END_OF_ITEM, END_OF_SEQUENCE = 0x000E_0020, 0x0010_0002, 0xE00D_FFFE, 0xE0DD_FFFE
+UNDEFINED = 0xFFFFFFFF  # a length: until the delimiter
+ELEMENT, LENGTH = struct.Struct("<I2sH").unpack_from, struct.Struct("<I").unpack_from
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")  # what real files hold; PS3.5 also forbids leading zeros
 
 
@@ -44,7 +45,7 @@ def read_header(path: Path, head: bytes = b"") -> Header:
     """The header of a Part 10 file; `head` are its first bytes, where they are known already.
 
     Raises NotDicom, OSError. Files in explicit or implicit VR little endian, which nearly all are, are read here in 20 microseconds;
-    everything else (big endian, deflated, nested data before the UIDs) goes through pydicom, which takes fifty times as long.
+    everything else (big endian, deflated, long data before the UIDs) goes through pydicom, which takes fifty times as long.
     """
     if not head:
         with path.open("rb", buffering=0) as file:
@@ -70,39 +71,68 @@ def _quick(head: bytes) -> dict[str, str] | None:
     found: dict[str, str] = {}
     at, end, explicit, syntax = 132, len(head) - 12, True, ""
     while at <= end:
-        group, element, kind, length = ELEMENT(head, at)
-        if group != 2 and explicit:
-            if not syntax:
-                return None  # let pydicom guess
-            explicit = syntax != IMPLICIT
-        begin = at + 8
-        if not explicit:
-            (length,) = LENGTH(head, at + 4)
+        tag, kind, length = ELEMENT(head, at)
+        at += 8
+        if explicit and not syntax and tag & 0xFFFF != 2:
+            return None  # let pydicom guess
+        if syntax == IMPLICIT and tag & 0xFFFF != 2:
+            explicit = False
+            (length,) = LENGTH(head, at - 4)
         elif kind in LONG:
-            (length,) = LENGTH(head, begin)
-            begin += 4
-        if length == 0xFFFFFFFF:
-            return None
-        at = begin + length
-        if name := WANTED.get((group, element)):
+            (length,) = LENGTH(head, at)
+            at += 4
+        if length == UNDEFINED:
+            if explicit and kind == b"UN":
+                return None
+            at = _behind(head, at, explicit)
+            continue
+        begin, at = at, at + length
+        if tag in WANTED:
             if at > len(head):
                 return None
-            found[name] = head[begin:at].decode("ascii", "replace").strip("\0 ")
-        elif (group, element) == (2, 0x10):
+            found[WANTED[tag]] = head[begin:at].decode("ascii", "replace").strip("\0 ")
+            if tag == LAST:
+                return found
+        elif tag == TRANSFER_SYNTAX:
             syntax = head[begin:at].decode("ascii", "replace").strip("\0 ")
             if syntax in (BIG_ENDIAN, DEFLATED):
                 return None
-        elif (group, element) > LAST:
-            return found
+        elif tag & 0xFFFF > LAST & 0xFFFF:
+            return None  # no series, or not encoded as the file says
     return None
+
+
+def _behind(head: bytes, at: int, explicit: bool) -> int:
+    """Where a sequence of undefined length (PS3.5 7.5), whose items begin here, ends; behind the head if it is not seen to end."""
+    depth = 1
+    while depth and at <= len(head) - 8:
+        tag, kind, length = ELEMENT(head, at)
+        at += 8
+        if not explicit or tag & 0xFFFF == 0xFFFE:  # items and delimiters have no VR
+            (length,) = LENGTH(head, at - 4)
+        elif kind in LONG:
+            if at > len(head) - 4:
+                break
+            (length,) = LENGTH(head, at)
+            at += 4
+        if tag in (END_OF_ITEM, END_OF_SEQUENCE):
+            depth -= 1
+        elif length != UNDEFINED:
+            at += length
+        elif explicit and kind == b"UN":  # what it holds is encoded in another way
+            break
+        else:
+            depth += 1
+    return len(head) if depth else at
 
 
 def _thorough(path: Path) -> dict[str, str]:
     import pydicom
 
+    tags = {(tag & 0xFFFF) << 16 | tag >> 16: name for tag, name in WANTED.items()}
     try:
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(WANTED))
-        return {name: str(dataset[tag].value or "") for tag, name in WANTED.items() if tag in dataset}
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
+        return {name: str(dataset[tag].value or "") for tag, name in tags.items() if tag in dataset}
     except OSError:
         raise
     except Exception as error:  # whatever a broken file makes of the parser
