@@ -100,10 +100,22 @@ class Ledger:
             self._db = opening.enter_context(
                 closing(sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False))
             )
-            self._db.execute("PRAGMA journal_mode=WAL")
+            self._switch_to_wal()
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(SCHEMA)
             opening.pop_all()
+
+    def _switch_to_wal(self) -> None:
+        """SQLite does not wait here for others who open the same new file, so we do."""
+        until = time.monotonic() + BUSY
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+            time.sleep(0.01)
 
     def __enter__(self) -> Self:
         return self
@@ -150,6 +162,12 @@ class Ledger:
                 "UPDATE item SET state='ready', tries=0, since=0, due=0, why='', code='' WHERE job=? AND state='failed'",
                 (job,),
             )
+            # While nobody else writes, nobody is between lock and name: a file without a name is of a process killed there.
+            names = {name for (name,) in db.execute("SELECT name FROM holder")}
+            for path in self._holders.glob("*"):
+                if path.name.removesuffix("-journal") not in names:
+                    with suppress(OSError):
+                        path.unlink()
         self.free_dead()
 
     def start_over(self, job: str) -> None:
@@ -250,11 +268,10 @@ class Ledger:
         due = self._ask("SELECT min(due) FROM item WHERE job=? AND state='ready' AND step=?", job, step)[0][0]
         return None if due is None else max(0.0, due - time.time())
 
-    def others_hold(self, job: str) -> bool:
-        """Whether other living processes work on series of the job."""
+    def unfinished(self, job: str) -> bool:
+        """Whether series of the job wait or are at work, here or in other processes; asked at once, for they move between the two."""
         self.free_dead()
-        held = "SELECT 1 FROM item WHERE job=? AND state='taken' AND owner<>? LIMIT 1"
-        return bool(self._ask(held, job, self.me))
+        return bool(self._ask("SELECT 1 FROM item WHERE job=? AND state IN ('ready','taken') LIMIT 1", job))
 
     def free_dead(self) -> None:
         """Give back what processes held that are no more."""
@@ -270,12 +287,11 @@ class Ledger:
     def _begin_to_hold(self) -> None:
         """First the lock and then the name, so that nobody takes us for dead."""
         mine = self._holders / self.me
-        with self._plain():
+        with self._transaction() as db:
             self._holds.callback(mine.unlink, missing_ok=True)
             lock = _exclusive(mine)
             assert lock
             self._holds.callback(lock.close)
-        with self._transaction() as db:
             db.execute("INSERT INTO holder (name) VALUES (?)", (self.me,))
         self._holds.callback(self._let_go)
         self._holding = True

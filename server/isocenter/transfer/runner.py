@@ -163,7 +163,7 @@ async def run_job(
                     looked = time.monotonic()
                 due = [ledger.next_due(job, step) for step in range(len(steps))]
                 waits = any(rest is not None for rest in due)
-                if not any(busy) and (report.stopped or not (waits or ledger.others_hold(job))):
+                if not any(busy) and (report.stopped or not (waits or ledger.unfinished(job))):
                     break
                 if any(due[step] == 0 for step in idle):  # since we looked
                     continue
