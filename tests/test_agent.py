@@ -62,8 +62,7 @@ async def case_on(client: Client) -> str:
     project = next(entry["projectId"] for entry in account["data"]["accessibleProjects"] if "write" in entry["roles"])
     listed = (await client.call_tool("search_circus_series", {})).structured_content or {}
     series = listed["data"]["items"][0]["seriesUid"]
-    volume = {"start": 1, "end": 2, "delta": 1}
-    entry = {"seriesUid": series, "partialVolumeDescriptor": volume}
+    entry = {"seriesUid": series, "partialVolumeDescriptor": "auto"}
     result = await client.call_tool("create_case", {"projectId": project, "series": [entry], "tags": ["one"]})
     assert not result.is_error, text(result)
     return str((result.structured_content or {})["data"]["caseId"])

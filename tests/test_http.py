@@ -338,10 +338,7 @@ async def case_on(client: Client) -> str:
     account = (await client.call_tool("get_circus_account", {})).structured_content or {}
     project = next(entry["projectId"] for entry in account["data"]["accessibleProjects"] if "write" in entry["roles"])
     listed = (await client.call_tool("search_circus_series", {})).structured_content or {}
-    entry = {
-        "seriesUid": listed["data"]["items"][0]["seriesUid"],
-        "partialVolumeDescriptor": {"start": 1, "end": 2, "delta": 1},
-    }
+    entry = {"seriesUid": listed["data"]["items"][0]["seriesUid"], "partialVolumeDescriptor": "auto"}
     result = await client.call_tool("create_case", {"projectId": project, "series": [entry], "tags": ["one"]})
     return str((result.structured_content or {})["data"]["caseId"])
 
