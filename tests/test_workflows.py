@@ -321,8 +321,13 @@ async def test_xrays_are_analysed_image_by_image(sandbox: Running, tmp_path: Pat
     async with connected(toolbox_on(sandbox, tmp_path, allow=frozenset({"send"}))) as client:
         found = await done(client, "find_series", {"modalities": ["DX", "CR"]})
         uid = found["rows"][0]["SeriesInstanceUID"]
-        answer = await done(client, "analyse_series", {"series_uid": uid})
+        started = await done(client, "analyse_series", {"series_uid": uid, "wait_seconds": 0})
+        images = [row["uid"] for row in started["rows"]]
+        answer = await done(client, "follow_analysis", {"images": images})
+        nothing = await client.call_tool("follow_analysis", {})
 
+    assert started["state"] == "done" or started["next"]["arguments"] == {"images": images}
+    assert nothing.is_error and "/uids" in text(nothing)
     assert answer["state"] == "done"
     assert all(row["usecase"] == "qxr" and row["uid"] != uid for row in answer["rows"])
 

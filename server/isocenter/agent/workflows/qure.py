@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from isocenter.transfer.upload import SeriesUploaded
 
 MOST_SERIES = 20
+KINDS = (("uids", False), ("images", True))  # arguments of follow_analysis, and whether they name X-rays
 
 
 async def analyse_series(work: Work) -> Presentation:
@@ -117,7 +118,9 @@ def _question(files: int, size: int, what: str, host: str) -> str:
 
 async def follow_analysis(work: Work) -> Presentation:
     """Go on waiting for analyses that were started."""
-    wanted = [(uid, bool(work.given.get("xray"))) for uid in dict.fromkeys(work.given["uids"])]
+    wanted = [(uid, xray) for name, xray in KINDS for uid in dict.fromkeys(work.given.get(name, []))]
+    if not wanted:
+        work.refuse("uids", "series in uids, X-ray images in images, or both", "Give what analyse_series answered.")
     return await _followed(work, wanted, 0)
 
 
@@ -182,10 +185,11 @@ async def _followed(work: Work, wanted: list[tuple[str, bool]], reported: float)
         if detail["files"]
     ]
     if waiting:
-        uids = [one.uid for one in waiting]
+        left: dict[str, Any] = {name: [one.uid for one in waiting if one.xray == xray] for name, xray in KINDS}
+        left["save_to"] = work.given.get("save_to")
         body["next"] = {
             "tool": "follow_analysis",
-            "arguments": {"uids": uids, **({"xray": True} if waiting[0].xray else {})},
+            "arguments": {name: value for name, value in left.items() if value},
         }
         lines.append(
             f"Still running. Call follow_analysis with {msgspec.json.encode(body['next']['arguments']).decode()}."
@@ -198,6 +202,7 @@ def _index(path: Path) -> dict[str, Any]:
     return found
 
 
+UIDS: dict[str, Any] = {"type": "array", "items": UID, "minItems": 1, "maxItems": 200}
 RESULT: dict[str, Any] = {
     "state": {"type": "string"},
     "rows": {"type": "array", "items": {"type": "object"}},
@@ -241,17 +246,10 @@ FOLLOW = Workflow(
     apis=("qure",),
     run=follow_analysis,
     properties={
-        "uids": {
-            "type": "array",
-            "items": UID,
-            "minItems": 1,
-            "maxItems": 200,
-            "description": "As analyse_series gave them.",
-        },
-        "xray": {"type": "boolean", "description": "True where the UIDs are those of X-ray images."},
+        "uids": {**UIDS, "description": "Series, as analyse_series gave them."},
+        "images": {**UIDS, "description": "X-ray images, as analyse_series gave them."},
         "save_to": {"type": "string", "description": "Folder for the results."},
         "wait_seconds": WAIT,
     },
-    required=("uids",),
     output=RESULT,
 )
