@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -66,7 +64,8 @@ def run(
         bool, typer.Option("--dry-run", help="Find the series and say what would be done; do nothing.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(help="Write what became of every series: .csv or .jsonl.", show_default=False)
+        Path | None,
+        typer.Option(help="Write what became of every series: .csv, .jsonl or .parquet.", show_default=False),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before patient data is sent.")] = False,
     as_json: Json = False,
@@ -78,9 +77,10 @@ def run(
     from isocenter.transfer.pipeline import read_pipeline
     from isocenter.transfer.runner import run_job
     from isocenter.transfer.steps import Tools, check, find
+    from isocenter.transfer.table import KINDS, export_table
 
-    if report and report.suffix.lower() not in (".csv", ".jsonl"):
-        raise typer.BadParameter("--report takes a .csv or a .jsonl file")
+    if report and report.suffix.lower() not in KINDS:  # before hours of work
+        raise typer.BadParameter(f"--report takes a file that ends with {', '.join(KINDS)}")
     settings, what = load_settings(config), read_pipeline(pipeline)
     if queue:
         what.check_shareable()
@@ -152,7 +152,7 @@ def run(
                         backoff=what.backoff,
                     )
                 if report:
-                    write_report(known.rows(what.id), report)
+                    export_table(known.rows(what.id), report, COLUMNS)
             stopped = f" Stopped: {ended.stopped}" if ended.stopped else ""
             shown.event(
                 "end",
@@ -234,28 +234,6 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_report(rows: Iterator[dict[str, Any]], path: Path) -> None:
-    """One row for every series; the file appears when it is whole. Raises StorageError."""
-    from isocenter.core import StorageError
-
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", newline="", encoding="utf-8") as file:
-            if path.suffix.lower() == ".csv":
-                table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-                table.writeheader()
-                table.writerows(rows)
-            else:
-                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        part.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}.") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
-
-
 @app.command()
 def jobs(
     job: Annotated[str, typer.Argument(help="A job's name or identifier: lists its series.", show_default=False)] = "",
@@ -263,13 +241,15 @@ def jobs(
         str, typer.Option(help="Only series in this state: done, skipped, failed, left.", show_default=False)
     ] = "",
     report: Annotated[
-        Path | None, typer.Option(help="Write the series to a .csv or .jsonl file.", show_default=False)
+        Path | None, typer.Option(help="Write the series to a .csv, .jsonl or .parquet file.", show_default=False)
     ] = None,
     ledger: Where = None,
     as_json: Json = False,
     config: Config = None,
 ) -> None:
     """List the pipelines that were run, or what became of the series of one."""
+    from isocenter.transfer.table import export_table
+
     if state not in ("", "done", "skipped", "failed", "left"):
         raise typer.BadParameter("--state knows done, skipped, failed and left")
     settings = load_settings(config)
@@ -295,7 +275,7 @@ def jobs(
             return
         rows = (row for row in known.rows(known.job(job).id) if state in ("", row["state"]))
         if report:
-            write_report(rows, report)
+            export_table(rows, report, COLUMNS)
             return
         for row in rows:
             if as_json:

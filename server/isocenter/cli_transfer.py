@@ -141,7 +141,8 @@ def download(
     ] = "{Collection}/{PatientID}/{StudyInstanceUID}/{SeriesInstanceUID}",
     at_once: AtOnce = 4,
     table: Annotated[
-        Path | None, typer.Option(help="Write what --to holds as a table: .csv or .parquet.", show_default=False)
+        Path | None,
+        typer.Option(help="Write what --to holds as a table: .csv, .jsonl or .parquet.", show_default=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be fetched, fetch nothing.")] = False,
     verify: Annotated[
@@ -159,9 +160,10 @@ def download(
 
     from isocenter.core.formats import FORMATS
     from isocenter.transfer.layout import check_layout
-    from isocenter.transfer.manifest import Manifest, export_table, facts_of, facts_of_filter, read_selection
+    from isocenter.transfer.manifest import COLUMNS, Manifest, facts_of, facts_of_filter, read_selection
     from isocenter.transfer.manifest import shared_list as list_named
     from isocenter.transfer.mirror import download_many
+    from isocenter.transfer.table import export_table
 
     settings = load_settings(config)
     root = (to or settings.download_dir).expanduser()
@@ -237,7 +239,7 @@ def download(
                     on_bytes=shown.advance,
                 )
             if table:
-                export_table(manifest.rows(), table)
+                export_table(manifest.rows(), table, COLUMNS)
         missed = count - report.done - report.skipped - report.failed
         ended = f" Stopped: {report.stopped} {missed} series were not tried." if report.stopped else ""
         shown.event(

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import errno
-import importlib
 import io
 import os
 from collections.abc import AsyncIterator, Container, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -280,52 +278,3 @@ class Manifest(Lines):
                 seen.add(uid)
                 merged = {**line.get("row", {}), **last.get(uid, {}), "SeriesInstanceUID": uid}
                 yield {name: merged.get(name) for name in COLUMNS}
-
-
-def export_table(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
-    """Write rows of `COLUMNS` to a `.csv` or `.parquet` file and return how many. The file appears when it is whole.
-
-    Raises StorageError; Parquet needs pyarrow, which is not installed with Isocenter.
-    """
-    part = path.with_name(f".{path.name}.part")
-    count = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() == ".parquet":
-            try:
-                arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-            except ImportError as error:
-                raise StorageError(
-                    "Parquet needs the package pyarrow: pip install pyarrow, or name a .csv file."
-                ) from error
-            numbers = ("files", "bytes")
-            schema = arrow.schema([(name, arrow.int64() if name in numbers else arrow.string()) for name in COLUMNS])
-            with parquet.ParquetWriter(part, schema) as writer:
-                for batch in _batches(rows, 10_000):
-                    writer.write_table(arrow.Table.from_pylist(batch, schema=schema))
-                    count += len(batch)
-        else:
-            with part.open("w", newline="", encoding="utf-8") as file:
-                table = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
-                table.writeheader()
-                for row in rows:
-                    table.writerow(row)
-                    count += 1
-        part.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}.") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
-    return count
-
-
-def _batches(rows: Iterable[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
-    batch: list[Mapping[str, Any]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
