@@ -112,7 +112,8 @@ def run(
                 before = known.job(what.id)
                 _consent(what, before, yes or as_json)
                 progress = Progress(before)
-                shown.begin(f"{what.name}: {' -> '.join(what.steps)}", before.total)
+                title = f"{what.name}: {' -> '.join(what.steps)}"
+                shown.begin(title, before.total)
                 shown.advance(progress.ended)
                 shown.event("start", f"{before.total} series", job=what.id, **progress.facts())
 
@@ -132,7 +133,7 @@ def run(
                         "series", f"{event.state:7} {event.uid}  {event.step}  {event.why}".rstrip(), bad=bad, **facts
                     )
                     if progress.due():
-                        shown.event("progress", progress.words(), **progress.facts())
+                        shown.event("progress", f"{title}, {progress.words()}", **progress.facts())
 
                 def on_bytes(more: int) -> None:
                     progress.bytes += more
@@ -222,10 +223,8 @@ class Progress:
         }
 
     def words(self) -> str:
-        """The same for people."""
-        facts = self.facts()
-        left = "" if facts["seconds_left"] is None else f", about {facts['seconds_left']:.0f} s left"
-        return f"{self.ended} of {self.total} series, {facts['bytes_per_second'] / 1e6:.1f} MB/s{left}"
+        """How fast, for people; the bar has the rest."""
+        return f"{self.facts()['bytes_per_second'] / 1e6:.1f} MB/s"
 
 
 COLUMNS = (

@@ -53,6 +53,8 @@ class Display:
         if self._json:
             told = {key: str(value) if isinstance(value, Path) else value for key, value in facts.items()}
             self._echo(json.dumps({"event": kind, **told}, ensure_ascii=False))
+        elif kind == "progress":
+            self.series(text)
         elif self._progress:
             self._progress.console.print(text, style="red" if bad else None, markup=False, highlight=False)
         elif bad or kind == "end":
