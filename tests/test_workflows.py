@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import numpy as np
 import pytest
 from mcp import Client, types
 from PIL import Image
 from test_agent import ERAS, Era, Person, connected, text, toolbox_on
 
+from isocenter.agent.jobs import Jobs
 from isocenter.agent.workflows import WORKFLOWS
 from isocenter.agent.workflows.kind import Workflow
+from isocenter.core import StorageError
 from isocenter.core.schema import PORTABLE_NAME
 from isocenter.core.tool import NAME
 from isocenter.sandbox.app import Running, running
@@ -205,6 +208,51 @@ async def test_a_long_download_gives_a_handle_and_goes_on(sandbox: Running, tmp_
     assert started["state"] == "running" and "same arguments" in text(answers[0])
     assert (waiting.structured_content or {})["state"] in ("running", "done")
     assert finished["state"] == "done" and finished["done"] + finished["there_before"] == 1
+
+
+async def test_a_job_that_several_calls_follow_ends_with_the_last_of_them() -> None:
+    class Waiting:
+        ended = ""
+
+        async def run(self) -> None:
+            try:
+                await anyio.sleep_forever()
+            except BaseException as error:
+                self.ended = type(error).__name__
+                raise
+
+    jobs, told = Jobs(), [anyio.Event(), anyio.Event()]
+
+    async def follow(who: int, scope: anyio.CancelScope) -> None:
+        async def tell(_: Waiting) -> None:
+            told[who].set()
+
+        with scope:
+            await jobs.follow("one", Waiting, 60, tell)
+
+    scopes = [anyio.CancelScope(), anyio.CancelScope()]
+    async with anyio.create_task_group() as group:
+        for who, scope in enumerate(scopes):
+            group.start_soon(follow, who, scope)
+        await told[0].wait()
+        await told[1].wait()
+        scopes[0].cancel()
+        job, over = await jobs.follow("one", Waiting, 0, lambda _: anyio.lowlevel.checkpoint())
+        assert not over and job.ended == "" and "one" in jobs
+        scopes[1].cancel()
+    assert job.ended == "CancelledError" and "one" not in jobs
+
+
+async def test_what_a_job_raises_is_told_once_and_then_it_may_begin_again() -> None:
+    class Failing:
+        async def run(self) -> None:
+            raise StorageError("the disk is full")
+
+    jobs = Jobs()
+    for _ in range(2):
+        with pytest.raises(StorageError, match="full"):
+            await jobs.follow("one", Failing, 60, lambda _: anyio.lowlevel.checkpoint())
+    assert "one" not in jobs
 
 
 async def test_a_job_ends_with_the_server_and_what_it_has_is_kept(sandbox: Running, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -27,11 +27,18 @@ class Job(Protocol):
 J = TypeVar("J", bound=Job)
 
 
+@dataclass(slots=True)
+class _Begun:
+    job: Any
+    task: asyncio.Task[None]
+    followers: int = 0
+
+
 class Jobs:
     """The jobs of one process."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, tuple[Any, asyncio.Task[None]]] = {}
+        self._jobs: dict[str, _Begun] = {}
 
     def __contains__(self, key: str) -> bool:
         return key in self._jobs
@@ -41,38 +48,51 @@ class Jobs:
     ) -> tuple[J, bool]:
         """The job of this key, begun now unless there is one, and whether it is over; waits up to `seconds` for that.
 
-        Raises what the job raised. `tell` is awaited twice a second. A call that is cancelled while it follows a job ends it.
+        Raises what the job raised. `tell` is awaited twice a second. A call that is cancelled while it follows a job ends it, unless
+        others follow it too.
         """
-        if key not in self._jobs:
-            begun = make()
-            self._jobs[key] = begun, asyncio.create_task(begun.run())
-            for old in [old for old, (_, task) in self._jobs.items() if task.done()][:-KEPT]:
-                del self._jobs[old]
-        job, task = self._jobs[key]
+        begun = self._jobs.get(key) or self._begin(key, make())
         until = asyncio.get_running_loop().time() + seconds
+        begun.followers += 1
         try:
             while True:
-                await tell(job)
-                if task.done():
-                    self._jobs.pop(key, None)
-                    task.result()
-                    return job, True
+                await tell(begun.job)
+                if begun.task.done():
+                    self._forget(key, begun)
+                    begun.task.result()
+                    return begun.job, True
                 left = until - asyncio.get_running_loop().time()
                 if left <= 0:
-                    return job, False
-                await asyncio.wait({task}, timeout=min(TELL, left))
+                    return begun.job, False
+                await asyncio.wait({begun.task}, timeout=min(TELL, left))
         except asyncio.CancelledError:
-            with anyio.CancelScope(shield=True):
-                await self._end(key, task)
+            if begun.followers == 1:
+                with anyio.CancelScope(shield=True):
+                    await self._end(key, begun)
             raise
+        finally:
+            begun.followers -= 1
 
-    async def _end(self, key: str, task: asyncio.Task[None]) -> None:
-        self._jobs.pop(key, None)
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait({task})
+    def _begin(self, key: str, job: Job) -> _Begun:
+        for old in [old for old, begun in self._jobs.items() if begun.task.done()][:-KEPT]:
+            del self._jobs[old]
+        task = asyncio.create_task(job.run())
+        task.add_done_callback(
+            lambda ended: ended.cancelled() or ended.exception()
+        )  # perhaps nobody asks for it any more
+        self._jobs[key] = begun = _Begun(job, task)
+        return begun
+
+    def _forget(self, key: str, begun: _Begun) -> None:
+        if self._jobs.get(key) is begun:  # and not one that was begun since
+            del self._jobs[key]
+
+    async def _end(self, key: str, begun: _Begun) -> None:
+        self._forget(key, begun)
+        begun.task.cancel()
+        await asyncio.wait({begun.task})
 
     async def aclose(self) -> None:
         """End all of them; what they did so far stays on disk."""
-        for key, (_, task) in list(self._jobs.items()):
-            await self._end(key, task)
+        for key, begun in list(self._jobs.items()):
+            await self._end(key, begun)
