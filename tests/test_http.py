@@ -377,6 +377,49 @@ async def test_where_no_one_can_be_asked_nothing_is_destroyed(pair: tuple[Served
         assert not (await client.call_tool("get_case", {"caseId": case})).is_error
 
 
+@pytest.mark.parametrize("era", ERAS)
+async def test_in_a_session_clients_of_both_eras_can_be_asked(sandbox: Running, tmp_path: Path, era: Era) -> None:
+    (tmp_path / "jwks.json").write_text(jwks(one=SIGNER))
+    environ = {
+        "CIRCUS_BASE_URL": base_urls(sandbox.url)["circus"],
+        "CIRCUS_TOKEN": sandbox.sandbox.credentials["circus"]["token"],
+        "HTTP_URL": AUDIENCE,
+        "HTTP_ISSUER": ISSUER,
+        "HTTP_KEY_FILE": str(tmp_path / "jwks.json"),
+    }
+    asked: list[str] = []
+
+    async def person(context: Any, params: Any) -> types.ElicitResult:
+        asked.append(params.message)
+        return types.ElicitResult(action="accept", content={"confirm": True})
+
+    with process(tmp_path, "--sessions", "--toolset", "all", **environ) as running:
+        served = Served(running)
+        alice = {"Authorization": f"Bearer {token()}"}
+        async with (
+            httpx2.AsyncClient(headers=alice, timeout=SECONDS) as http,
+            Client(
+                streamable_http_client(served.url, http_client=http), mode=era, elicitation_callback=person
+            ) as client,
+        ):
+            case = await case_on(client)
+            deleted = await client.call_tool("delete_case", {"caseId": case})
+            assert not deleted.is_error, text(deleted)
+            assert (await client.call_tool("get_case", {"caseId": case})).is_error
+            sessions = {line.split()[-1] for line in served.said if "with session ID" in line}
+            for session in sessions:  # is of no use to anybody else
+                stolen = {"Mcp-Session-Id": session, "MCP-Protocol-Version": "2025-11-25"}
+                mallory = {"Authorization": f"Bearer {token(sub='mallory')}", **stolen}
+                ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+                refused = await http.post(
+                    served.url, json=ping, headers={**mallory, "Accept": "application/json, text/event-stream"}
+                )
+                assert refused.status_code == 404
+        assert served.stop() == 0
+    assert len(asked) == 1 and case in asked[0]
+    assert bool(sessions) == (era == "legacy")
+
+
 async def test_workers_share_one_address_and_one_key(tmp_path: Path) -> None:
     call = {"name": "delete_images", "arguments": {"caseId": "MR-0001", "number": [1]}}
     yes = {"confirm": {"action": "accept", "content": {"confirm": True}}}
@@ -575,6 +618,7 @@ async def test_results_go_nowhere_else(pair: tuple[Served, Served], where: str) 
         (Http(), "0.0.0.0", {"insecure": True}, "allowed_hosts"),
         (Http(issuer=ISSUER, jwks_url="https://x.test"), "0.0.0.0", {}, "public address"),
         (Http(), "127.0.0.1", {"sandbox": Path("x"), "workers": 2}, "One sandbox"),
+        (Http(), "127.0.0.1", {"sessions": True, "workers": 2}, "Sessions live in one process"),
         (Http(), "192.0.2.1", {"insecure": True}, "Cannot listen on 192.0.2.1 port 0"),
     ],
 )

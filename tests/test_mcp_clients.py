@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -125,15 +126,26 @@ def served(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         assert server.stop() == 0, server.said
 
 
-@pytest.fixture(scope="module")
-def fixtures_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+@contextmanager
+def with_fixtures(home: Path, *options: str) -> Iterator[Served]:
     """The production server with the conformance suite's fixtures in it."""
-    command: list[str | Path] = [sys.executable, HERE / "conformance_server.py"]
-    home = tmp_path_factory.mktemp("conformance")
+    command: list[str | Path] = [sys.executable, HERE / "conformance_server.py", *options]
     with subprocess.Popen(command, cwd=home, stderr=subprocess.PIPE, text=True) as started:
         server = Served(started)
         yield server
         assert server.stop() == 0, server.said
+
+
+@pytest.fixture(scope="module")
+def fixtures_served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with with_fixtures(tmp_path_factory.mktemp("conformance")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def fixtures_in_sessions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with with_fixtures(tmp_path_factory.mktemp("conformance"), "--sessions") as server:
+        yield server
 
 
 # The conformance suite
@@ -184,22 +196,33 @@ def test_conformance_of_2026(npm: Npm, fixtures_served: Served, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("package", "options"), [(SUITE, ("--requirements", "2025-11-25")), ("conformance-0.1", ())], ids=["0.2", "0.1"]
 )
+@pytest.mark.parametrize(
+    ("served", "expected"),
+    [("fixtures_served", "expected-failures.yml"), ("fixtures_in_sessions", "expected-failures-sessions.yml")],
+    ids=["stateless", "sessions"],
+)
 def test_conformance_of_2025(
-    npm: Npm, fixtures_served: Served, tmp_path: Path, package: str, options: tuple[str, ...]
+    npm: Npm,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    package: str,
+    options: tuple[str, ...],
+    served: str,
+    expected: str,
 ) -> None:
-    """The suite itself compares with expected-failures.yml, in both directions."""
-    baseline = HERE / "expected-failures.yml"
+    """The suite itself compares with the file of expected failures, in both directions."""
+    baseline, server = HERE / expected, request.getfixturevalue(served)
 
     done, found = conformance(
-        npm, fixtures_served.url, tmp_path, *options, "--expected-failures", str(baseline), package=package
+        npm, server.url, tmp_path, *options, "--expected-failures", str(baseline), package=package
     )
 
     assert done.returncode == 0, done.stdout
     found = scored(npm, "2025-11-25", tmp_path, found)
-    tell(f"2025-11-25, {package}", found)
+    tell(f"2025-11-25, {package}, {served}", found)
     assert len(found) == 30
-    expected = {line.strip("- ") for line in baseline.read_text().splitlines() if line.startswith("  - ")}
-    assert {scenario for scenario, checks in found.items() if broken(checks)} <= expected
+    known = {line.strip("- ") for line in baseline.read_text().splitlines() if line.startswith("  - ")}
+    assert {scenario for scenario, checks in found.items() if broken(checks)} <= known
     # Even where a scenario fails, every message is as the protocol's schema says.
     assert [check for checks in found.values() for check in broken(checks) if check["id"] == WIRE] == []
 

@@ -171,6 +171,13 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="With --http: let others in without asking who they are.")
     ] = False,
+    sessions: Annotated[
+        bool,
+        typer.Option(
+            "--sessions",
+            help="With --http: keep sessions, in which clients of the older protocol can ask their person.",
+        ),
+    ] = False,
     toolset: Annotated[str, typer.Option(help="all, default, or API names separated by commas.")] = "default",
     discover: Annotated[
         bool, typer.Option("--discover", help="Offer three tools that find, describe and call all others.")
@@ -215,10 +222,10 @@ def serve(
 
         where = with_tokens(settings.http, issuer, audience, keys)
         home = (data or default_data()) if sandbox else None
-        over_http.serve(make, where, host, port, workers=workers, insecure=insecure, sandbox=home)
+        over_http.serve(make, where, host, port, workers=workers, insecure=insecure, sandbox=home, sessions=sessions)
         return
-    if issuer or audience or keys or insecure or workers > 1:
-        raise typer.BadParameter("--issuer, --audience, --keys, --insecure and --workers go with --http")
+    if issuer or audience or keys or insecure or sessions or workers > 1:
+        raise typer.BadParameter("--issuer, --audience, --keys, --insecure, --sessions and --workers go with --http")
 
     async def run() -> None:
         gc.disable()

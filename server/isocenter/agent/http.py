@@ -1,4 +1,4 @@
-"""Streamable HTTP for many callers: stateless, so that any process of any machine may answer any request.
+"""Streamable HTTP for many callers: stateless, so that any process of any machine may answer any request, unless sessions are wanted.
 
 A caller is who its token says. It gets the tools its scopes allow, its own download folder, and, where its request headers bring
 them (`X-Isocenter-<Api>-<Credential>`), its own credentials for the services, used for this one request and forgotten.
@@ -270,6 +270,7 @@ class Application:
     http: Http
     host: str
     sandbox: Path | None = None
+    sessions: bool = False
 
     def __call__(self) -> Starlette:
         http, toolbox = self.http, self.make()
@@ -279,7 +280,10 @@ class Application:
         security = RequestStateSecurity(keys=list(http.state_keys))
         over = partial(build, toolbox, callers=HttpCallers(toolbox, http), security=security)
         server = over(ready=embedded.ready, around=embedded.around) if embedded else over()
-        manager = StreamableHTTPSessionManager(server, stateless=True, security_settings=_security(http, self.host))
+        security_settings = _security(http, self.host)
+        manager = StreamableHTTPSessionManager(server, stateless=not self.sessions, security_settings=security_settings)
+        # Without sessions there is nothing to stream on a GET and nothing to DELETE.
+        methods = ["POST", "GET", "DELETE"] if self.sessions else ["POST"]
         endpoint: ASGIApp = StreamableHTTPASGIApp(manager)
         routes: list[Route] = []
         middleware: list[Middleware] = []
@@ -289,9 +293,9 @@ class Application:
                 Middleware(
                     CORSMiddleware,
                     allow_origin_regex="|".join(patterns),
-                    allow_methods=["POST"],
+                    allow_methods=methods,
                     allow_headers=["*"],
-                    expose_headers=["WWW-Authenticate"],
+                    expose_headers=["WWW-Authenticate", "Mcp-Session-Id"],
                 )
             )
         if http.issuer:
@@ -308,8 +312,7 @@ class Application:
             routes = create_protected_resource_routes(
                 url, [AnyHttpUrl(http.issuer)], sorted(set(http.scopes.values())), "Isocenter"
             )
-        # Without sessions there is nothing to stream on a GET and nothing to DELETE.
-        routes.append(Route(PATH, endpoint, methods=["POST"]))
+        routes.append(Route(PATH, endpoint, methods=methods))
         return Starlette(routes=routes, middleware=middleware, lifespan=lambda _: manager.run())
 
 
@@ -335,10 +338,12 @@ def serve(
     workers: int = 1,
     insecure: bool = False,
     sandbox: Path | None = None,
+    sessions: bool = False,
 ) -> None:
     """Serve until SIGINT or SIGTERM; running calls then get ten seconds to end. Port 0 takes a free one.
 
     `make` builds the toolbox in each of the `workers` processes; `sandbox` is the data directory of a sandbox inside the (one)
+    process. `sessions` are kept for clients of the protocol before 2026-07-28, which can be asked only within one; they live in one
     process. Says on standard error where it listens. Raises BadConfiguration for what would be unsafe or could not work.
     """
     open_to_all = not is_loopback(host)
@@ -359,11 +364,13 @@ def serve(
         raise BadConfiguration(
             "One sandbox serves one process: leave out --workers, or run `isocenter sandbox` beside it."
         )
+    if sessions and workers > 1:
+        raise BadConfiguration("Sessions live in one process: leave out --workers or --sessions.")
     with _listener(host, port) as listener:
         port = listener.getsockname()[1]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
         http = replace(http, url=http.url or url, state_keys=http.state_keys or (secrets.token_hex(32),))
-        application = Application(make, http, host, sandbox)
+        application = Application(make, http, host, sandbox, sessions)
         config = uvicorn.Config(
             application if workers > 1 else application(),
             factory=workers > 1,

@@ -1,6 +1,6 @@
 """The production server over HTTP with the things in it that the MCP conformance suite asks for by name.
 
-`python conformance_server.py` listens on a free port of this machine and says where, as `isocenter serve --http` does. What
+`python conformance_server.py [--sessions]` listens on a free port of this machine and says where, as `isocenter serve --http` does. What
 the suite calls goes through production wherever production has words for it: tools are workflows, so their arguments are
 checked, a person is asked, progress is reported, and results and errors are laid out as for our own; texts of prompts,
 resources, completions, Host and Origin checks and the sealing of questions are production's, too. Content and questions that
@@ -13,7 +13,9 @@ import base64
 import io
 import json
 import re
+import sys
 import tempfile
+import warnings
 import wave
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -35,7 +37,7 @@ from isocenter.settings import Http, Settings
 
 Context = ServerRequestContext[Any]
 Answer = types.CallToolResult | types.InputRequiredResult
-Called = Callable[[Context, types.CallToolRequestParams], Answer]
+Called = Callable[[Context, types.CallToolRequestParams], Answer | Awaitable[Answer]]
 Params = TypeVar("Params", bound=BaseModel)
 
 
@@ -194,6 +196,30 @@ def _what_the_client_can(ctx: Context, params: types.CallToolRequestParams) -> A
     return types.InputRequiredResult(input_requests=questions) if questions else _says("The client can do nothing.")
 
 
+# In a session of the handshake era a server asks by requests of its own.
+
+
+async def _samples(ctx: Context, params: types.CallToolRequestParams) -> Answer:
+    question = types.TextContent(type="text", text=str((params.arguments or {}).get("prompt")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # sampling is deprecated, and so are those who call it
+        said = await ctx.session.create_message(
+            [types.SamplingMessage(role="user", content=question)], max_tokens=100, related_request_id=ctx.request_id
+        )
+    return _says(f"LLM response: {getattr(said.content, 'text', '')}")
+
+
+def _elicits(**fields: Any) -> Called:
+    async def call(ctx: Context, params: types.CallToolRequestParams) -> Answer:
+        schema = {"type": "object", "properties": fields}
+        said = await ctx.session.elicit_form("Please fill this in.", schema, related_request_id=ctx.request_id)
+        return _says(f"Elicitation completed: action={said.action}, content={json.dumps(said.content)}")
+
+    return call
+
+
+TITLED = [{"const": f"value{number}", "title": f"{name} Option"} for number, name in enumerate(("First", "Second"), 1)]
+OPTIONS = ["option1", "option2", "option3"]
 NAME = _form("What is your name?", "name")
 TOOLS: dict[str, Called] = {
     "test_audio_content": _audio,
@@ -214,6 +240,21 @@ TOOLS: dict[str, Called] = {
         {"step2": _form("Step 2: What is your favorite color?", "color")},
     ),
     "test_input_required_result_capabilities": _what_the_client_can,
+    "test_sampling": _samples,
+    "test_elicitation_sep1034_defaults": _elicits(
+        name={"type": "string", "default": "John Doe"},
+        age={"type": "integer", "default": 30},
+        score={"type": "number", "default": 95.5},
+        status={"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"},
+        verified={"type": "boolean", "default": True},
+    ),
+    "test_elicitation_sep1330_enums": _elicits(
+        untitledSingle={"type": "string", "enum": OPTIONS},
+        titledSingle={"type": "string", "oneOf": TITLED},
+        legacyEnum={"type": "string", "enum": ["opt1", "opt2"], "enumNames": ["Option One", "Option Two"]},
+        untitledMulti={"type": "array", "items": {"type": "string", "enum": OPTIONS}},
+        titledMulti={"type": "array", "items": {"anyOf": TITLED}},
+    ),
 }
 
 
@@ -287,7 +328,10 @@ async def _list_tools(production: Any, ctx: Context, params: types.PaginatedRequ
 
 async def _call_tool(production: Any, ctx: Context, params: types.CallToolRequestParams) -> Any:
     called = TOOLS.get(params.name)
-    return called(ctx, params) if called else await production(ctx, params)
+    if called is None:
+        return await production(ctx, params)
+    answer = called(ctx, params)
+    return await answer if isinstance(answer, Awaitable) else answer
 
 
 async def _get_prompt(production: Any, ctx: Context, params: types.GetPromptRequestParams) -> Any:
@@ -324,7 +368,7 @@ async def _read(toolbox: Toolbox, uri: str, recent: Iterable[Record] | None) -> 
 ENTRIES, FAMILIES, READ = resources.entries, resources.families, resources.read
 
 
-def main() -> None:
+def main(sessions: bool) -> None:
     """Serve until SIGTERM. Nothing that is called here talks to a service."""
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -335,8 +379,8 @@ def main() -> None:
         patch.object(resources, "read", _read),
         patch.object(http, "build", _build),
     ):
-        http.serve(lambda: own_apis(Settings(download_dir=Path(folder))), Http(), "127.0.0.1", 0)
+        http.serve(lambda: own_apis(Settings(download_dir=Path(folder))), Http(), "127.0.0.1", 0, sessions=sessions)
 
 
 if __name__ == "__main__":
-    main()
+    main("--sessions" in sys.argv)
