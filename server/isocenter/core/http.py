@@ -66,7 +66,7 @@ class _Transport(Transport):
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=15),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                read_bufsize=1 << 20,
+                read_bufsize=1 << 18,
                 auto_decompress=False,
             )
         try:
