@@ -213,7 +213,7 @@ async def case(tools: Tools, pipeline: Pipeline, item: Item) -> Passed:
                 circus, cases.domain_of(account, want.domain), series, journal=journal, pause=pipeline.pause
             )
         sent = series.size
-    if (rest := item.cut + SETTLE * pipeline.patience - time.time()) > 0:
+    if (rest := item.cut + SETTLE - time.time()) > 0:
         raise NotYet("An earlier try may still be opening the case.", rest)
     opened = await cases.create_case(circus, project["projectId"], item.uid, [*want.tags, tag])
     return Passed({"case": opened}, fresh=True, bytes=sent)
