@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 import isocenter_clients
-from isocenter.agent.pipeline import repaired
+from isocenter.agent.dispatch import repaired
 from isocenter.codegen.examples import calls
 from isocenter.core import InvalidRequest
 from isocenter.core.schema import lookup, resolve

@@ -22,7 +22,7 @@ from isocenter.core.tool import Tool
 Confirm = Callable[[str], Awaitable[bool | None]]
 
 
-class Pipeline:
+class Dispatcher:
     """Runs tool calls over a toolbox.
 
     `confirm` in `run` gets a question and answers True, False, or None when no one can be asked; it may raise to leave with the

@@ -1,4 +1,4 @@
-"""MCP to pipeline and back. The only module that knows the SDK's types; serves both protocol eras from two handlers."""
+"""MCP to the dispatcher and back. The only module that knows the SDK's types; serves both protocol eras from two handlers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from isocenter.agent import prompts, resources
 from isocenter.agent.audit import RECENT, Record
 from isocenter.agent.completions import Completions
 from isocenter.agent.discover import HOW, Discovery, again
-from isocenter.agent.pipeline import Pipeline
+from isocenter.agent.dispatch import Dispatcher
 from isocenter.agent.present import Presentation, shows_images
 from isocenter.agent.toolbox import Toolbox
 from isocenter.agent.workflows import Workflow, archive, offered, usage
@@ -147,10 +147,10 @@ def build(
         try:
             await ready()
             box = callers.toolbox(ctx)
-            pipeline, arguments = Pipeline(box, recent), params.arguments or {}
+            dispatcher, arguments = Dispatcher(box, recent), params.arguments or {}
             if isinstance(tool, Workflow):
-                return _result(await pipeline.perform(tool, arguments, confirm, report), box)
-            return _result(await pipeline.run(tool, arguments, confirm, progress), box)
+                return _result(await dispatcher.perform(tool, arguments, confirm, report), box)
+            return _result(await dispatcher.run(tool, arguments, confirm, progress), box)
         except _Ask as ask:
             return ask.result
         except IsocenterError as error:
