@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from isocenter import __version__, cli_pipeline, cli_transfer
+from isocenter.cli_transfer import Config, client_of, load_settings
 
 if TYPE_CHECKING:
     from isocenter.agent.toolbox import Toolbox
@@ -29,7 +30,6 @@ app = typer.Typer(
 app.add_typer(cli_transfer.app)
 app.add_typer(cli_pipeline.app)
 
-Config = Annotated[Path | None, typer.Option("--config", help="Configuration file (TOML).", show_default=False)]
 Data = Annotated[Path | None, typer.Option("--data", help="Data directory of the sandbox.", show_default=False)]
 
 
@@ -71,13 +71,6 @@ def _root(
     ] = False,
 ) -> None:
     """Options before the command."""
-
-
-def _settings(config: Path | None) -> Settings:
-    import isocenter_clients
-    from isocenter import settings
-
-    return settings.load(isocenter_clients.APIS, config)
 
 
 def default_data() -> Path:
@@ -204,7 +197,7 @@ def serve(
     from functools import partial
 
     _log_to_stderr(verbose)
-    settings = _settings(config)
+    settings = load_settings(config)
     effects = frozenset(part.strip() for part in allow.split(",") if part.strip())
     if effects - {"send", "destroy"}:
         raise typer.BadParameter("--allow knows send and destroy")
@@ -404,12 +397,12 @@ def call(
     import anyio
 
     import isocenter_clients
-    from isocenter.core import ApiClient, Result
+    from isocenter.core import Result
     from isocenter.core.findings import did_you_mean
 
     if api not in isocenter_clients.APIS:
         raise typer.BadParameter(f"unknown API {api}. {did_you_mean(api, isocenter_clients.APIS)}".rstrip())
-    contract, settings = isocenter_clients.contract(api), _settings(config)
+    contract, settings = isocenter_clients.contract(api), load_settings(config)
     if operation not in contract.operations:
         raise typer.BadParameter(
             f"{api} has no operation {operation}. {did_you_mean(operation, contract.operations)}".rstrip()
@@ -417,14 +410,7 @@ def call(
     given = dict(_argument(text, contract.operations[operation].types) for text in arguments or ())
 
     async def run() -> None:
-        here = settings.api(api)
-        async with ApiClient(
-            contract,
-            base_url=here.base_url,
-            credentials=here.credentials,
-            checks=settings.checks_of(api),
-            roots=settings.roots,
-        ) as client:
+        async with client_of(settings, api) as client:
             result: Result[Any] = await client.call(operation, given, save_to=save_to or Path())
         answer: dict[str, Any] = {"status": result.status, "data": result.data}
         if result.file:

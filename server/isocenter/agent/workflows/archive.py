@@ -22,6 +22,7 @@ from isocenter.agent.workflows.kind import (
     Stuck,
     Work,
     Workflow,
+    megabytes,
     side_by_side,
 )
 from isocenter.core.findings import did_you_mean
@@ -196,8 +197,7 @@ class Fetching:
     @property
     def words(self) -> str:
         """How far it is."""
-        mb = f"{self.arrived / 1e6:.1f} of {self.total / 1e6:.1f} MB"
-        return f"{len(self.outcomes)} of {len(self._wanted)} series, {mb}"
+        return f"{len(self.outcomes)} of {len(self._wanted)} series, {megabytes(self.arrived, self.total)}"
 
 
 async def fetch_series(work: Work) -> Presentation:
@@ -300,7 +300,7 @@ class Bringing:
     @property
     def words(self) -> str:
         """How far it is."""
-        return f"{self.done / 1e6:.1f} of {self.total / 1e6:.1f} MB"
+        return megabytes(self.done, self.total)
 
 
 async def on_disk(

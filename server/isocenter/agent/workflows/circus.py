@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from isocenter.agent.present import Presentation
 from isocenter.agent.workflows.archive import downloaded, on_disk
-from isocenter.agent.workflows.kind import UID, WAIT, Stuck, Work, Workflow, words
+from isocenter.agent.workflows.kind import UID, WAIT, Stuck, Work, Workflow, megabytes, words
 
 # -- opening ---------------------------------------------------------------------------------------------------------
 
@@ -57,7 +57,7 @@ async def open_case(work: Work) -> Presentation:
         )
 
         async def progress(sent: int, total: int) -> None:
-            await work.report(sent, total, f"sending to CIRCUS: {sent / 1e6:.1f} of {total / 1e6:.1f} MB")
+            await work.report(sent, total, f"sending to CIRCUS: {megabytes(sent, total)}")
 
         try:
             with journal_of(work.toolbox.settings.download_dir, uid) as journal:

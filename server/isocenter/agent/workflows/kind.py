@@ -231,6 +231,11 @@ def _judge(workflow: Workflow) -> tuple[Any, Place]:
     return judge, Place(workflow.name, schema)
 
 
+def megabytes(done: float, total: float) -> str:
+    """How far something is."""
+    return f"{done / 1e6:.1f} of {total / 1e6:.1f} MB"
+
+
 def words(value: Any, most: int = 10) -> str:
     """A value as part of a sentence."""
     if isinstance(value, list):

@@ -13,7 +13,7 @@ import msgspec
 
 from isocenter.agent.present import Presentation, table_text
 from isocenter.agent.workflows.archive import downloaded, on_disk
-from isocenter.agent.workflows.kind import UID, WAIT, Stuck, Work, Workflow, meanwhile
+from isocenter.agent.workflows.kind import UID, WAIT, Stuck, Work, Workflow, meanwhile, megabytes
 from isocenter.core import IsocenterError
 from isocenter.core.auth import authorize
 
@@ -106,7 +106,7 @@ class Sending:
     @property
     def words(self) -> str:
         """How far it is."""
-        return f"{self.sent / 1e6:.1f} of {self.total / 1e6:.1f} MB"
+        return megabytes(self.sent, self.total)
 
 
 def _question(files: int, size: int, what: str, host: str) -> str:

@@ -145,18 +145,24 @@ def _public(call: Call, uid: str) -> list[Instance]:
     return call.sandbox.archive("tcia").instances(uid, as_stored=True)
 
 
+def _asked_for(call: Call) -> tuple[str, list[Instance], Response | None]:
+    """The series a ZIP is wanted of, with its instances; or the answer where it is not named or not one of the archive."""
+    uid = call.params.get("SeriesInstanceUID")
+    if uid is None:
+        return "", [], required("SeriesInstanceUID,")
+    instances = _public(call, uid)
+    return uid, instances, None if instances else not_public(call, uid)
+
+
 def _members(archive: Archive, files: Iterable[tuple[str, Instance]]) -> list[tuple[str, Path | bytes]]:
     return [(name, archive.path(instance)) for name, instance in files]
 
 
 async def get_image(call: Call) -> Response:
     """`getImage`: LICENSE, the files, and with `IncludeMD5=Yes` the list of their hashes."""
-    uid = call.params.get("SeriesInstanceUID")
-    if uid is None:
-        return required("SeriesInstanceUID,")
-    instances = _public(call, uid)
-    if not instances:
-        return not_public(call, uid)
+    uid, instances, refusal = _asked_for(call)
+    if refusal:
+        return refusal
     new_names = call.params.get("NewFileNames", "").lower() == "yes"
     files = list(renamed(instances) if new_names else numbered(instances))
     members: list[tuple[str, Path | bytes]] = [("LICENSE", license_text(call.sandbox, uid))]
@@ -168,12 +174,9 @@ async def get_image(call: Call) -> Response:
 
 async def get_image_with_md5_hash(call: Call) -> Response:
     """`getImageWithMD5Hash`: the files and the list of their hashes, without a LICENSE."""
-    uid = call.params.get("SeriesInstanceUID")
-    if uid is None:
-        return required("SeriesInstanceUID,")
-    instances = _public(call, uid)
-    if not instances:
-        return not_public(call, uid)
+    uid, instances, refusal = _asked_for(call)
+    if refusal:
+        return refusal
     files = list(numbered(instances))
     # The archive writes the list from an unordered map.
     members = [*_members(call.sandbox.archive("tcia"), files), ("md5hashes.csv", _hash_list(reversed(files)))]
@@ -182,12 +185,9 @@ async def get_image_with_md5_hash(call: Call) -> Response:
 
 async def get_dcm_image(call: Call) -> Response:
     """`getDCMImage`: the files with their SOP Instance UID in front of the new name, hashes on demand."""
-    uid = call.params.get("SeriesInstanceUID")
-    if uid is None:
-        return required("SeriesInstanceUID,")
-    instances = _public(call, uid)
-    if not instances:
-        return not_public(call, uid)
+    uid, instances, refusal = _asked_for(call)
+    if refusal:
+        return refusal
     files = list(renamed(instances))
     members = _members(
         call.sandbox.archive("tcia"), ((f"{instance.sop_instance_uid}^{name}", instance) for name, instance in files)
